@@ -1,0 +1,268 @@
+// bindings/executor.cpp: the native executor as a Python class.
+//
+// Python builds the executor operation by operation from a plan. Arguments are checked here, so
+// that a mistake in Python raises an exception and never touches foreign memory.
+#include "executor/executor.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "kernels/select.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using nextn::BlockType;
+using nextn::Executor;
+
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Doubles = nb::ndarray<const double, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Bools = nb::ndarray<const bool, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Tables = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using LogitsArray = nb::ndarray<nb::numpy, float, nb::ndim<2>, nb::device::cpu>;
+
+void require(bool condition, const char* message) {
+    if (!condition) throw std::invalid_argument(message);
+}
+
+BlockType checked_type(int type_id, int64_t rows, int64_t columns, size_t bytes) {
+    const auto type = static_cast<BlockType>(type_id);
+    const nextn::BlockSize size = nextn::block_size(type);
+    require(size.bytes > 0, "[weight] unknown block type");
+    require(rows > 0 && columns > 0 && rows < (1 << 28) && columns < (1 << 28),
+            "[weight] impossible shape");
+    require(columns % size.elements == 0, "[weight] the columns are not whole blocks");
+    require(bytes == static_cast<size_t>(rows) * nextn::row_bytes(type, columns),
+            "[weight] the bytes do not fit the shape");
+    return type;
+}
+
+nextn::NormParameters norm_of(const Executor& executor, int weight, float epsilon) {
+    return {executor.vector(weight), epsilon};
+}
+
+int add_matrix(Executor& executor, int type_id, int rows, int columns, Bytes data) {
+    const BlockType type = checked_type(type_id, rows, columns, data.shape(0));
+    nb::gil_scoped_release release;
+    return executor.add_matrix(type, rows, columns, data.data());
+}
+
+int add_cache_layer(Executor& executor, int kv_heads, int head_width) {
+    require(kv_heads > 0, "[cache] impossible number of key heads");
+    require(head_width > 0 && head_width % 16 == 0 && head_width <= nextn::kMaxHeadWidth,
+            "[cache] the head width must be a multiple of 16, at most 512");
+    return executor.add_cache_layer(kv_heads, head_width);
+}
+
+void embed(Executor& executor, int out, int type_id, int rows, int columns, Bytes data,
+           float scale) {
+    auto op = std::make_unique<nextn::Embed>();
+    op->type = checked_type(type_id, rows, columns, data.shape(0));
+    op->out = executor.buffer(out);
+    require(op->out.width == columns, "[embed] the widths differ");
+    op->table = data.data();
+    op->columns = columns;
+    op->scale = scale;
+    executor.add_operation(std::move(op));
+}
+
+void norm(Executor& executor, int out, int x, int weight, float epsilon, int residual) {
+    auto op = std::make_unique<nextn::Norm>();
+    op->out = executor.buffer(out);
+    op->x = executor.buffer(x);
+    op->norm = norm_of(executor, weight, epsilon);
+    op->has_residual = residual >= 0;
+    if (op->has_residual) op->residual = executor.buffer(residual);
+    executor.add_operation(std::move(op));
+}
+
+void head_norm(Executor& executor, int out, int x, int weight, float epsilon, int heads) {
+    auto op = std::make_unique<nextn::HeadNorm>();
+    op->out = executor.buffer(out);
+    op->x = executor.buffer(x);
+    op->norm = norm_of(executor, weight, epsilon);
+    op->heads = heads;
+    require(heads > 0 && op->x.width % (heads * 16) == 0, "[head_norm] impossible heads");
+    executor.add_operation(std::move(op));
+}
+
+void rope(Executor& executor, int out, int x, int rotary, int heads) {
+    auto op = std::make_unique<nextn::Rope>();
+    op->out = executor.buffer(out);
+    op->x = executor.buffer(x);
+    op->rotary = &executor.rotary(rotary);
+    op->heads = heads;
+    const auto turned = static_cast<int>(2 * op->rotary->frequencies.size());
+    require(heads > 0 && op->x.width % heads == 0 && op->x.width / heads >= turned,
+            "[rope] impossible heads");
+    executor.add_operation(std::move(op));
+}
+
+void activate(Executor& executor, int out, int gate, int up, int activation) {
+    auto op = std::make_unique<nextn::Activate>();
+    op->out = executor.buffer(out);
+    op->gate = executor.buffer(gate);
+    op->up = executor.buffer(up);
+    op->activation = activation;
+    executor.add_operation(std::move(op));
+}
+
+void add(Executor& executor, int out, int a, int b) {
+    auto op = std::make_unique<nextn::Add>();
+    op->out = executor.buffer(out);
+    op->a = executor.buffer(a);
+    op->b = executor.buffer(b);
+    executor.add_operation(std::move(op));
+}
+
+void linear(Executor& executor, std::vector<int> outs, int x, std::vector<int> matrices,
+            std::vector<int> biases, int norm_weight, float epsilon, int activation, int residual) {
+    auto op = std::make_unique<nextn::Linear>();
+    require(!matrices.empty() && matrices.size() == biases.size(), "[linear] nothing to multiply");
+    op->prologue.x = executor.buffer(x);
+    op->prologue.norm = norm_of(executor, norm_weight, epsilon);
+    op->activation = activation;
+    op->has_residual = residual >= 0;
+    if (op->has_residual) op->residual = executor.buffer(residual);
+    const size_t step = activation == 0 ? 1 : 2;
+    require(outs.size() * step == matrices.size(), "[linear] outputs and matrices do not match");
+    for (size_t i = 0; i < outs.size(); ++i) {
+        nextn::LinearPart part;
+        part.out = executor.buffer(outs[i]);
+        part.matrix = &executor.matrix(matrices[i * step]);
+        part.bias = executor.vector(biases[i * step]);
+        if (step == 2) {
+            part.up = &executor.matrix(matrices[i * step + 1]);
+            part.up_bias = executor.vector(biases[i * step + 1]);
+            require(part.up->rows == part.matrix->rows, "[linear] gate and up differ in rows");
+        }
+        require(part.matrix->columns == op->prologue.x.width && part.out.width == part.matrix->rows,
+                "[linear] the widths differ");
+        op->parts.push_back(part);
+    }
+    executor.add_operation(std::move(op));
+}
+
+void attend(Executor& executor, int out, int query, int key, int value, int layer, int heads,
+            float scale, int window, int query_norm, int key_norm, float epsilon, int rotary) {
+    auto op = std::make_unique<nextn::Attend>();
+    op->out = executor.buffer(out);
+    op->query = executor.buffer(query);
+    op->key = executor.buffer(key);
+    op->value = executor.buffer(value);
+    op->cache = &executor.cache_layer(layer);
+    op->heads = heads;
+    op->scale = scale;
+    op->window = window;
+    op->query_norm = norm_of(executor, query_norm, epsilon);
+    op->key_norm = norm_of(executor, key_norm, epsilon);
+    if (rotary >= 0) op->rotary = &executor.rotary(rotary);
+    const int kv_heads = op->cache->kv_heads;
+    require(heads > 0 && heads % kv_heads == 0 && heads / kv_heads <= nextn::kMaxQueries,
+            "[attend] impossible heads");
+    require(op->query.width == heads * op->cache->head_width &&
+                op->key.width == kv_heads * op->cache->head_width &&
+                op->value.width == op->key.width && op->out.width == op->query.width,
+            "[attend] the widths differ");
+    executor.add_operation(std::move(op));
+}
+
+void logits(Executor& executor, int x, int matrix, int norm_weight, float epsilon) {
+    auto op = std::make_unique<nextn::Logits>();
+    op->prologue.x = executor.buffer(x);
+    op->prologue.norm = norm_of(executor, norm_weight, epsilon);
+    op->matrix = &executor.matrix(matrix);
+    require(op->matrix->columns == op->prologue.x.width, "[logits] the widths differ");
+    executor.add_logits(std::move(op));
+}
+
+// The rows were checked by nextn.backends.base.check_rows.
+nextn::StepRows step_rows(Ints tokens, Ints positions, Ints slots, Bools wants, Tables tables) {
+    nextn::StepRows rows{};
+    rows.count = static_cast<int>(tokens.shape(0));
+    rows.tokens = tokens.data();
+    rows.positions = positions.data();
+    for (int row = 0; row < rows.count; ++row) {
+        const int32_t slot = slots.data()[row];
+        if (row == 0 || slots.data()[row - 1] != slot) {
+            const int32_t* table = tables.data() + static_cast<size_t>(slot) * tables.shape(1);
+            rows.segments.push_back({row, 0, positions.data()[row], table});
+        }
+        ++rows.segments.back().rows;
+        if (wants.data()[row]) rows.logits_rows.push_back(row);
+    }
+    return rows;
+}
+
+LogitsArray step(Executor& executor, Ints tokens, Ints positions, Ints slots, Bools wants,
+                 Tables tables, size_t vocab_size) {
+    const nextn::StepRows rows = step_rows(tokens, positions, slots, wants, tables);
+    const float* result;
+    {
+        nb::gil_scoped_release release;
+        result = executor.step(rows);
+    }
+    return LogitsArray(const_cast<float*>(result), {rows.logits_rows.size(), vocab_size},
+                       nb::find(executor), {static_cast<int64_t>(executor.logits_stride()), 1});
+}
+
+}  // namespace
+
+void bind_executor(nb::module_& m) {
+    m.attr("CACHE_BLOCK_TOKENS") = nextn::kCacheBlockTokens;
+    nb::class_<Executor>(m, "Executor", "Runs the steps of one plan on the processor's cores.")
+        .def(
+            "__init__",
+            [](Executor* self, int threads, int max_rows, int block_count, std::string kernels) {
+                require(threads > 0 && max_rows > 0 && block_count > 0, "[executor] empty limits");
+                new (self)
+                    Executor({threads, max_rows, block_count}, nextn::kernels_named(kernels));
+            },
+            "threads"_a, "max_rows"_a, "block_count"_a, "kernels"_a)
+        .def("add_buffer", &Executor::add_buffer, "width"_a)
+        .def("add_matrix", &add_matrix, "type_id"_a, "rows"_a, "columns"_a, "data"_a)
+        .def(
+            "add_vector",
+            [](Executor& self, Floats values) {
+                return self.add_vector(values.data(), static_cast<int>(values.shape(0)));
+            },
+            "values"_a)
+        .def(
+            "add_rotary",
+            [](Executor& self, Doubles frequencies, bool interleaved, double magnitude) {
+                return self.add_rotary(frequencies.data(), static_cast<int>(frequencies.shape(0)),
+                                       interleaved, magnitude);
+            },
+            "frequencies"_a, "interleaved"_a, "magnitude"_a)
+        .def("add_cache_layer", &add_cache_layer, "kv_heads"_a, "head_width"_a)
+        .def("embed", &embed, "out"_a, "type_id"_a, "rows"_a, "columns"_a, "data"_a, "scale"_a,
+             nb::keep_alive<1, 6>())
+        .def("norm", &norm, "out"_a, "x"_a, "weight"_a, "epsilon"_a, "residual"_a)
+        .def("head_norm", &head_norm, "out"_a, "x"_a, "weight"_a, "epsilon"_a, "heads"_a)
+        .def("rope", &rope, "out"_a, "x"_a, "rotary"_a, "heads"_a)
+        .def("activate", &activate, "out"_a, "gate"_a, "up"_a, "activation"_a)
+        .def("add", &add, "out"_a, "a"_a, "b"_a)
+        .def("linear", &linear, "outs"_a, "x"_a, "matrices"_a, "biases"_a, "norm_weight"_a,
+             "epsilon"_a, "activation"_a, "residual"_a)
+        .def("attend", &attend, "out"_a, "query"_a, "key"_a, "value"_a, "layer"_a, "heads"_a,
+             "scale"_a, "window"_a, "query_norm"_a, "key_norm"_a, "epsilon"_a, "rotary"_a)
+        .def("logits", &logits, "x"_a, "matrix"_a, "norm_weight"_a, "epsilon"_a)
+        .def("finish", &Executor::finish)
+        .def("step", &step, "tokens"_a, "positions"_a, "slots"_a, "wants_logits"_a,
+             "block_tables"_a, "vocab_size"_a, nb::rv_policy::reference)
+        .def_prop_ro("weight_bytes", &Executor::weight_bytes)
+        .def_prop_ro("cache_bytes", &Executor::cache_bytes);
+}

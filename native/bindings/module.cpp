@@ -1,0 +1,21 @@
+// bindings/module.cpp: the Python module nextn._native.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "kernels/select.h"
+
+namespace nb = nanobind;
+
+void bind_executor(nb::module_& m);
+void bind_formats(nb::module_& m);
+void bind_sampling(nb::module_& m);
+
+NB_MODULE(_native, m) {
+    m.doc() = "The native parts of nextn: executor, block formats, sampling.";
+    m.def("available_kernels", &nextn::available_kernels,
+          "Names of the kernel sets that this processor can run, the best one first.");
+    bind_executor(m);
+    bind_formats(m);
+    bind_sampling(m);
+}

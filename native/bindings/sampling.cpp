@@ -1,0 +1,107 @@
+// Python names of native/sampling: NumPy arrays in and out, errors for NaN.
+#include "../sampling/sampling.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <stdexcept>
+#include <utility>
+
+namespace nb = nanobind;
+
+namespace {
+
+using Logits = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Ids = nb::ndarray<const std::int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+template <typename T>
+using Vector = nb::ndarray<nb::numpy, T, nb::ndim<1>>;
+
+template <typename T>
+Vector<T> take(std::unique_ptr<T[]> data, std::size_t n) {
+    T* raw = data.release();
+    nb::capsule owner(raw, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+    return Vector<T>(raw, {n}, owner);
+}
+
+void require_logits(const Logits& logits) {
+    if (logits.size() == 0 || logits.size() > 0x7fffffff) {
+        throw std::invalid_argument("[sampling] logits must hold between 1 and 2^31 - 1 values");
+    }
+}
+
+std::int64_t require_number(std::int64_t result) {
+    if (result == nextn::kNanLogit) {
+        throw std::invalid_argument("[sampling] the logits hold NaN, or no finite largest value");
+    }
+    return result;
+}
+
+}  // namespace
+
+void bind_sampling(nb::module_& m) {
+    m.def(
+        "argmax",
+        [](const Logits& logits) {
+            require_logits(logits);
+            return require_number(nextn::argmax(logits.data(), logits.size()));
+        },
+        nb::arg("logits").noconvert(), "Index of the largest logit, the lowest one among equals.");
+    m.def(
+        "top_k",
+        [](const Logits& logits, std::size_t k) {
+            require_logits(logits);
+            k = k < logits.size() ? k : logits.size();
+            std::unique_ptr<std::int32_t[]> ids(new std::int32_t[k]);
+            std::unique_ptr<float[]> values(new float[k]);
+            require_number(nextn::top_k(logits.data(), logits.size(), k, ids.get()));
+            for (std::size_t i = 0; i < k; ++i) values[i] = logits.data()[ids[i]];
+            return std::make_pair(take(std::move(ids), k), take(std::move(values), k));
+        },
+        nb::arg("logits").noconvert(), nb::arg("k"),
+        "(ids int32, values float32) of the k largest logits, largest first, equal ones by id.");
+    m.def(
+        "logsumexp",
+        [](const Logits& logits) {
+            require_logits(logits);
+            return nextn::logsumexp(logits.data(), logits.size());
+        },
+        nb::arg("logits").noconvert(), "log(sum(exp(logits))), always summed in the same order.");
+    m.def(
+        "at_least",
+        [](const Logits& logits, double threshold) {
+            require_logits(logits);
+            const std::vector<std::int32_t> found =
+                nextn::at_least(logits.data(), logits.size(), threshold);
+            std::unique_ptr<std::int32_t[]> ids(new std::int32_t[found.size()]);
+            std::copy(found.begin(), found.end(), ids.get());
+            return take(std::move(ids), found.size());
+        },
+        nb::arg("logits").noconvert(), nb::arg("threshold"),
+        "Ids (int32, ascending) with logit >= threshold.");
+    m.def(
+        "gumbel",
+        [](std::uint64_t seed, std::uint64_t position, const Ids& ids) {
+            std::unique_ptr<double[]> noise(new double[ids.size()]);
+            nextn::gumbel(seed, position, ids.data(), ids.size(), noise.get());
+            return take(std::move(noise), ids.size());
+        },
+        nb::arg("seed"), nb::arg("position"), nb::arg("ids").noconvert(),
+        "Gumbel noise (float64) of token ids at a position.");
+    m.def(
+        "gumbel_argmax",
+        [](const Logits& logits, double temperature, std::uint64_t seed, std::uint64_t position) {
+            require_logits(logits);
+            if (!(temperature > 0.0) || std::isinf(temperature)) {
+                throw std::invalid_argument("[sampling] temperature must be positive and finite");
+            }
+            return require_number(
+                nextn::gumbel_argmax(logits.data(), logits.size(), temperature, seed, position));
+        },
+        nb::arg("logits").noconvert(), nb::arg("temperature"), nb::arg("seed"), nb::arg("position"),
+        "argmax of (logits - max) / temperature + gumbel, over all ids.");
+}

@@ -1,0 +1,116 @@
+// executor/executor.cpp
+#include "executor/executor.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace nextn {
+
+Executor::Executor(const ExecutorLimits& limits, const KernelTable& kernels)
+    : limits_(limits), kernels_(kernels), pool_(limits.threads) {
+    scratch_.private_.resize(static_cast<size_t>(limits.threads));
+    scratch_.norm_rows.resize(static_cast<size_t>(limits.threads));
+}
+
+int Executor::add_buffer(int width) {
+    const size_t stride = align_up(static_cast<size_t>(width), 32);
+    buffer_memory_.emplace_back(static_cast<size_t>(limits_.max_rows) * stride * sizeof(float));
+    buffers_.push_back({buffer_memory_.back().as<float>(), width, stride});
+    return static_cast<int>(buffers_.size()) - 1;
+}
+
+int Executor::add_matrix(BlockType type, int rows, int columns, const uint8_t* data) {
+    auto matrix = std::make_unique<PackedMatrix>();
+    matrix->type = type;
+    matrix->rows = rows;
+    matrix->columns = columns;
+    matrix->blocks = (columns + kBlockColumns - 1) / kBlockColumns;
+    matrix->tiles = (rows + kTileRows - 1) / kTileRows;
+    matrix->tile_bytes = tile_bytes(type, matrix->blocks);
+    uint8_t* packed = weights_.allocate(static_cast<size_t>(matrix->tiles) * matrix->tile_bytes);
+    matrix->data = packed;
+    const PackedMatrix& m = *matrix;
+    // The thread that will read a tile touches its memory first.
+    pool_.run([&](int thread) {
+        const Share share = share_of(m.tiles, thread, pool_.size());
+        for (int tile = share.begin; tile < share.end; ++tile) {
+            pack_tile(type, data, rows, columns, tile,
+                      packed + static_cast<size_t>(tile) * m.tile_bytes);
+        }
+    });
+    matrices_.push_back(std::move(matrix));
+    return static_cast<int>(matrices_.size()) - 1;
+}
+
+int Executor::add_vector(const float* values, int width) {
+    const size_t stored = align_up(static_cast<size_t>(width), 32) * sizeof(float);
+    float* copy = reinterpret_cast<float*>(weights_.allocate(stored));
+    std::memcpy(copy, values, static_cast<size_t>(width) * sizeof(float));
+    vectors_.push_back(copy);
+    return static_cast<int>(vectors_.size()) - 1;
+}
+
+int Executor::add_rotary(const double* frequencies, int pairs, bool interleaved, double magnitude) {
+    auto table = std::make_unique<RotaryTable>();
+    table->frequencies.assign(frequencies, frequencies + pairs);
+    table->interleaved = interleaved;
+    table->magnitude = magnitude;
+    const size_t size = static_cast<size_t>(limits_.max_rows) * static_cast<size_t>(pairs);
+    table->cos.resize(size);
+    table->sin.resize(size);
+    rotaries_.push_back(std::move(table));
+    return static_cast<int>(rotaries_.size()) - 1;
+}
+
+int Executor::add_cache_layer(int kv_heads, int head_width) {
+    auto layer = std::make_unique<CacheLayer>();
+    layer->kv_heads = kv_heads;
+    layer->head_width = head_width;
+    layer->head_stride =
+        static_cast<size_t>(2 * kCacheBlockTokens) * static_cast<size_t>(head_width);
+    layer->block_stride = layer->head_stride * static_cast<size_t>(kv_heads);
+    layer->memory =
+        Memory(static_cast<size_t>(limits_.block_count) * layer->block_stride * sizeof(uint16_t));
+    cache_layers_.push_back(std::move(layer));
+    return static_cast<int>(cache_layers_.size()) - 1;
+}
+
+void Executor::add_operation(std::unique_ptr<StepOperation> operation) {
+    operations_.push_back(std::move(operation));
+}
+
+void Executor::add_logits(std::unique_ptr<Logits> operation) {
+    logits_columns_ = static_cast<size_t>(operation->matrix->tiles) * kTileRows;
+    operations_.push_back(std::move(operation));
+}
+
+void Executor::finish() {
+    for (const auto& operation : operations_) operation->reserve(scratch_, limits_.max_rows);
+}
+
+const float* Executor::step(const StepRows& rows) {
+    if (rows.logits_rows.size() > logits_rows_) {
+        logits_rows_ = std::max(rows.logits_rows.size(), size_t{8});
+        logits_ = Memory(logits_rows_ * logits_columns_ * sizeof(float));
+    }
+    StepContext context{rows, kernels_, pool_, scratch_, pool_.size(), logits_.as<float>()};
+    for (const auto& operation : operations_) operation->prepare(context);
+    pool_.run([&](int thread) {
+        const Share share = share_of(rows.count, thread, pool_.size());
+        for (const auto& rotary : rotaries_) rotary->fill(rows, share.begin, share.end);
+        pool_.barrier();
+        for (const auto& operation : operations_) {
+            operation->run(context, thread);
+            pool_.barrier();
+        }
+    });
+    return logits_.as<float>();
+}
+
+size_t Executor::cache_bytes() const {
+    size_t bytes = 0;
+    for (const auto& layer : cache_layers_) bytes += layer->memory.bytes();
+    return bytes;
+}
+
+}  // namespace nextn

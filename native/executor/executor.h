@@ -1,0 +1,70 @@
+// executor/executor.h: runs a plan's steps. Built operation by operation, then stepped.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "executor/memory.h"
+#include "executor/operations.h"
+#include "executor/step.h"
+#include "executor/thread_pool.h"
+#include "kernels/kernels.h"
+
+namespace nextn {
+
+struct ExecutorLimits {
+    int threads;
+    int max_rows;
+    int block_count;
+};
+
+class Executor {
+public:
+    explicit Executor(const ExecutorLimits& limits, const KernelTable& kernels);
+
+    // Building. Every function returns the number by which operations refer to the thing.
+    int add_buffer(int width);
+    int add_matrix(BlockType type, int rows, int columns, const uint8_t* data);
+    int add_vector(const float* values, int width);
+    int add_rotary(const double* frequencies, int pairs, bool interleaved, double magnitude);
+    int add_cache_layer(int kv_heads, int head_width);
+    void add_operation(std::unique_ptr<StepOperation> operation);
+    void add_logits(std::unique_ptr<Logits> operation);
+
+    const Buffer& buffer(int index) const { return buffers_.at(index); }
+    const PackedMatrix& matrix(int index) const { return *matrices_.at(index); }
+    const float* vector(int index) const { return index < 0 ? nullptr : vectors_.at(index); }
+    RotaryTable& rotary(int index) { return *rotaries_.at(index); }
+    const CacheLayer& cache_layer(int index) const { return *cache_layers_.at(index); }
+
+    // Allocates what depends on all operations; to be called once, after the last one was added.
+    void finish();
+
+    // Runs one step. The rows have been checked. Returns [rows that want logits][logits_stride()].
+    const float* step(const StepRows& rows);
+
+    size_t logits_stride() const { return logits_columns_; }
+    int threads() const { return pool_.size(); }
+    const KernelTable& kernels() const { return kernels_; }
+    size_t weight_bytes() const { return weights_.bytes(); }
+    size_t cache_bytes() const;
+
+private:
+    const ExecutorLimits limits_;
+    const KernelTable& kernels_;
+    ThreadPool pool_;
+    Arena weights_;
+    std::vector<Memory> buffer_memory_;
+    std::vector<Buffer> buffers_;
+    std::vector<std::unique_ptr<PackedMatrix>> matrices_;
+    std::vector<float*> vectors_;
+    std::vector<std::unique_ptr<RotaryTable>> rotaries_;
+    std::vector<std::unique_ptr<CacheLayer>> cache_layers_;
+    std::vector<std::unique_ptr<StepOperation>> operations_;
+    Scratch scratch_;
+    Memory logits_;
+    size_t logits_rows_ = 0;
+    size_t logits_columns_ = 0;
+};
+
+}  // namespace nextn

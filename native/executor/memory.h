@@ -1,0 +1,45 @@
+// executor/memory.h: aligned, zeroed memory for weights, caches and buffers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace nextn {
+
+// Memory straight from the system: zeroed on first touch, in huge pages where they are to be had,
+// and given back when the object ends.
+class Memory {
+public:
+    Memory() = default;
+    explicit Memory(size_t bytes);
+    ~Memory();
+    Memory(Memory&& other) noexcept;
+    Memory& operator=(Memory&& other) noexcept;
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+
+    template <class T>
+    T* as() const {
+        return static_cast<T*>(data_);
+    }
+    size_t bytes() const { return bytes_; }
+
+private:
+    void* data_ = nullptr;
+    size_t bytes_ = 0;
+};
+
+// Hands out pieces of large Memory blocks, 64-byte aligned; nothing is given back before the end.
+class Arena {
+public:
+    uint8_t* allocate(size_t bytes);
+    size_t bytes() const { return total_; }
+
+private:
+    std::vector<Memory> chunks_;
+    size_t used_ = 0;
+    size_t total_ = 0;
+};
+
+}  // namespace nextn

@@ -1,0 +1,69 @@
+// executor/step.cpp
+#include "executor/step.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace nextn {
+
+void RotaryTable::fill(const StepRows& rows, int begin, int end) {
+    const size_t pairs = frequencies.size();
+    for (int row = begin; row < end; ++row) {
+        for (size_t i = 0; i < pairs; ++i) {
+            const double angle = static_cast<double>(rows.positions[row]) * frequencies[i];
+            cos[static_cast<size_t>(row) * pairs + i] =
+                static_cast<float>(std::cos(angle) * magnitude);
+            sin[static_cast<size_t>(row) * pairs + i] =
+                static_cast<float>(std::sin(angle) * magnitude);
+        }
+    }
+}
+
+void ActivationScratch::reserve(int rows, int columns, bool integer, bool real) {
+    const size_t blocks = static_cast<size_t>((columns + kBlockColumns - 1) / kBlockColumns);
+    const size_t padded = static_cast<size_t>(rows) * blocks * kBlockColumns;
+    if (integer) {
+        max_integer_ = std::max(max_integer_, padded);
+        max_blocks_ = std::max(max_blocks_, static_cast<size_t>(rows) * blocks);
+    }
+    if (real) max_values_ = std::max(max_values_, padded);
+    if (q_.bytes() < max_integer_) {
+        q_ = Memory(max_integer_);
+        scale_ = Memory(max_blocks_ * 2 * sizeof(float));
+        scaled_sum_ = Memory(max_blocks_ * sizeof(float));
+        sums_ = Memory(max_blocks_ * 4 * sizeof(int32_t));
+    }
+    if (values_.bytes() < max_values_ * sizeof(float))
+        values_ = Memory(max_values_ * sizeof(float));
+    groups_.reserve(static_cast<size_t>(rows / kMaxGroupRows + 1));
+}
+
+void ActivationScratch::arrange(int rows, int columns, bool fine) {
+    const size_t blocks = static_cast<size_t>((columns + kBlockColumns - 1) / kBlockColumns);
+    const int count = (rows + kMaxGroupRows - 1) / kMaxGroupRows;
+    groups_.clear();
+    for (int g = 0; g < count; ++g) {
+        const Share share = share_of(rows, g, count);
+        const size_t first = static_cast<size_t>(share.begin);
+        RowGroup group{};
+        group.first_row = share.begin;
+        group.rows = share.end - share.begin;
+        group.fine = fine;
+        group.q = q_.as<int8_t>() + first * blocks * kBlockColumns;
+        group.scale = scale_.as<float>() + first * blocks * (fine ? 2 : 1);
+        group.scaled_sum = scaled_sum_.as<float>() + first * blocks;
+        group.sums = sums_.as<int32_t>() + first * blocks * 4;
+        group.values = values_.as<float>() + first * blocks * kBlockColumns;
+        groups_.push_back(group);
+    }
+}
+
+const RowGroup& ActivationScratch::group_of(int row, int& index) const {
+    size_t g = static_cast<size_t>(row) / kMaxGroupRows;
+    while (groups_[g].first_row > row) --g;
+    while (groups_[g].first_row + groups_[g].rows <= row) ++g;
+    index = row - groups_[g].first_row;
+    return groups_[g];
+}
+
+}  // namespace nextn

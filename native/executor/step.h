@@ -1,0 +1,115 @@
+// executor/step.h: the rows of a step and the memory that its operations share.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "executor/memory.h"
+#include "executor/thread_pool.h"
+#include "kernels/kernels.h"
+
+namespace nextn {
+
+// Rows of one sequence, contiguous in the step and in position.
+struct Segment {
+    int first_row;
+    int rows;
+    int position;          // of the first row
+    const int32_t* table;  // cache blocks of the sequence
+};
+
+struct StepRows {
+    int count;
+    const int32_t* tokens;
+    const int32_t* positions;
+    std::vector<Segment> segments;
+    std::vector<int> logits_rows;
+};
+
+// float32 [max_rows][stride]; the stride is the width padded to 32, and the padding stays zero.
+struct Buffer {
+    float* data;
+    int width;
+    size_t stride;
+
+    float* row(int index) const { return data + static_cast<size_t>(index) * stride; }
+};
+
+// One layer of the key/value cache; see AttendTask for the layout of a block.
+struct CacheLayer {
+    int kv_heads;
+    int head_width;
+    size_t head_stride;   // elements of one key head in one block
+    size_t block_stride;  // elements of one block
+    Memory memory;
+
+    uint16_t* head(int block, int kv_head) const {
+        return memory.as<uint16_t>() + static_cast<size_t>(block) * block_stride +
+               static_cast<size_t>(kv_head) * head_stride;
+    }
+};
+
+// Cosines and sines of a step's rows for one set of frequencies: [rows][pairs].
+struct RotaryTable {
+    std::vector<double> frequencies;
+    bool interleaved;
+    double magnitude;
+    std::vector<float> cos;
+    std::vector<float> sin;
+
+    void fill(const StepRows& rows, int begin, int end);
+    RopeTask task() const {
+        return {cos.data(), sin.data(), static_cast<int>(frequencies.size()), interleaved};
+    }
+};
+
+// Quantised or spread activations of up to `rows` rows, and how they are grouped.
+class ActivationScratch {
+public:
+    void reserve(int rows, int columns, bool integer, bool real);
+    // Lays out `rows` rows of `columns` columns in groups of at most kMaxGroupRows, evenly. `fine`
+    // asks for a scale per 16 columns.
+    void arrange(int rows, int columns, bool fine);
+    const std::vector<RowGroup>& groups() const { return groups_; }
+    // The group of a row, and its index inside.
+    const RowGroup& group_of(int row, int& index) const;
+
+private:
+    Memory q_, scale_, scaled_sum_, sums_, values_;
+    size_t max_integer_ = 0;
+    size_t max_blocks_ = 0;
+    size_t max_values_ = 0;
+    std::vector<RowGroup> groups_;
+};
+
+// Memory that operations use within themselves; one operation runs at a time.
+struct Scratch {
+    ActivationScratch shared;
+    std::vector<ActivationScratch> private_;  // one for each thread, for few rows
+    std::vector<Memory> norm_rows;            // one row for each thread
+    Memory attend_states;                     // partial results of split attention
+};
+
+struct StepContext {
+    const StepRows& rows;
+    const KernelTable& kernels;
+    ThreadPool& pool;
+    Scratch& scratch;
+    int threads;
+    float* logits;
+};
+
+// The part of `count` items that a thread works on.
+struct Share {
+    int begin;
+    int end;
+};
+
+inline Share share_of(int count, int thread, int threads) {
+    const int64_t total = count;
+    return {static_cast<int>(total * thread / threads),
+            static_cast<int>(total * (thread + 1) / threads)};
+}
+
+}  // namespace nextn

@@ -1,0 +1,88 @@
+// executor/thread_pool.cpp
+#include "executor/thread_pool.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace nextn {
+
+namespace {
+
+// Spins before a waiting thread gives its core away: about 50 microseconds at a barrier, and about
+// a millisecond between steps, during which the next step usually arrives.
+constexpr int kBarrierSpins = 2000;
+constexpr int kIdleSpins = 20000;
+
+void pause_briefly() {
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+void SpinBarrier::wait() {
+    const uint32_t generation = generation_.load(std::memory_order_acquire);
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count_) {
+        arrived_.store(0, std::memory_order_relaxed);
+        generation_.store(generation + 1, std::memory_order_release);
+        return;
+    }
+    for (int spins = 0; generation_.load(std::memory_order_acquire) == generation; ++spins) {
+        if (spins < kBarrierSpins) {
+            pause_briefly();
+        } else {
+            std::this_thread::yield();
+        }
+    }
+}
+
+ThreadPool::ThreadPool(int threads) : threads_(threads), barrier_(threads), finished_(threads) {
+    for (int thread = 1; thread < threads; ++thread) {
+        workers_.emplace_back([this, thread] { worker(thread); });
+    }
+}
+
+ThreadPool::~ThreadPool() {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        stopping_.store(true);
+        job_.fetch_add(1);
+    }
+    wake_.notify_all();
+    for (std::thread& thread : workers_) thread.join();
+}
+
+void ThreadPool::run(const std::function<void(int)>& work) {
+    work_ = &work;
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        job_.fetch_add(1, std::memory_order_release);
+    }
+    wake_.notify_all();
+    work(0);
+    finished_.wait();
+}
+
+bool ThreadPool::wait_for_job(uint64_t seen) {
+    for (int spins = 0; spins < kIdleSpins; ++spins) {
+        if (job_.load(std::memory_order_acquire) != seen) return !stopping_.load();
+        pause_briefly();
+    }
+    std::unique_lock<std::mutex> lock(mutex_);
+    wake_.wait(lock, [&] { return job_.load() != seen; });
+    return !stopping_.load();
+}
+
+void ThreadPool::worker(int thread) {
+    for (uint64_t seen = 0; wait_for_job(seen);) {
+        ++seen;
+        (*work_)(thread);
+        finished_.wait();
+    }
+}
+
+}  // namespace nextn

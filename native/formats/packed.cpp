@@ -1,0 +1,154 @@
+// formats/packed.cpp: repacking of a file's blocks into tiles, once at load.
+//
+// Everything works on 32-bit words of four neighbouring columns of one row, so that no code is
+// ever handled alone.
+#include "formats/packed.h"
+
+#include <cstring>
+
+namespace nextn {
+
+namespace {
+
+constexpr uint32_t kLowNibbles = 0x0F0F0F0F;
+
+// Where the parts of one tile go.
+struct Tile {
+    uint8_t* supers;  // scales per 8 blocks
+    uint8_t* scales;  // scales per block
+    uint8_t* codes;
+    size_t code_bytes;
+
+    uint32_t* words(int block) const {
+        return reinterpret_cast<uint32_t*>(codes + static_cast<size_t>(block) * code_bytes);
+    }
+};
+
+uint32_t read_word(const uint8_t* bytes) {
+    uint32_t word;
+    std::memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+// Spreads 32 bits, one per column, to one byte per column position (mod 4) with one bit per vector.
+uint32_t transpose_bits(uint32_t bits) {
+    uint32_t word = 0;
+    for (int j = 0; j < 8; ++j) {
+        const uint32_t four = bits >> (4 * j) & 15;
+        // Bit k of `four` moves to byte k.
+        word |= ((four & 1) | (four & 2) << 7 | (four & 4) << 14 | (four & 8) << 21) << j;
+    }
+    return word;
+}
+
+// Legacy formats: [f16 d][f16 m?][u32 high bits?][16 bytes of nibbles].
+void pack_legacy(const uint8_t* block, int header, bool has_high, const Tile& tile, int b,
+                 int row) {
+    std::memcpy(tile.scales + b * 16 * header + row * 2, block, 2);
+    if (header == 4) std::memcpy(tile.scales + b * 16 * header + 32 + row * 2, block + 2, 2);
+    const uint8_t* nibbles = block + header + (has_high ? 4 : 0);
+    uint32_t* words = tile.words(b);
+    for (int i = 0; i < 4; ++i) words[i * 16 + row] = read_word(nibbles + 4 * i);
+    if (has_high) words[4 * 16 + row] = transpose_bits(read_word(block + header));
+}
+
+void pack_q8_0(const uint8_t* block, const Tile& tile, int b, int row) {
+    std::memcpy(tile.scales + b * 32 + row * 2, block, 2);
+    uint32_t* words = tile.words(b);
+    for (int i = 0; i < 8; ++i) words[i * 16 + row] = read_word(block + 2 + 4 * i) ^ 0x80808080;
+}
+
+void pack_k(const uint8_t* block, bool has_high, const Tile& tile, int super, int row) {
+    std::memcpy(tile.supers + super * 64 + row * 2, block, 2);
+    std::memcpy(tile.supers + super * 64 + 32 + row * 2, block + 2, 2);
+    const uint8_t* high = block + 16;
+    const uint8_t* codes = block + (has_high ? 48 : 16);
+    for (int j = 0; j < 8; ++j) {
+        const int b = super * kSuperBlocks + j;
+        const ScaleMin s = k_scale_min(block + 4, j);
+        tile.scales[b * 32 + row] = s.scale;
+        tile.scales[b * 32 + 16 + row] = s.minimum;
+        uint32_t* words = tile.words(b);
+        const uint8_t* source = codes + 32 * (j / 2);
+        const int shift = 4 * (j % 2);
+        for (int i = 0; i < 4; ++i) {
+            const uint32_t low = read_word(source + 4 * i) >> shift & kLowNibbles;
+            const uint32_t next = read_word(source + 16 + 4 * i) >> shift & kLowNibbles;
+            words[i * 16 + row] = low | next << 4;
+        }
+        if (has_high) {
+            uint32_t plane = 0;
+            for (int i = 0; i < 8; ++i) {
+                plane |= (read_word(high + 4 * i) >> j & 0x01010101) << i;
+            }
+            words[4 * 16 + row] = plane;
+        }
+    }
+}
+
+void pack_q6_k(const uint8_t* block, const Tile& tile, int super, int row) {
+    std::memcpy(tile.supers + super * 32 + row * 2, block + 208, 2);
+    for (int j = 0; j < 8; ++j) {
+        const int b = super * kSuperBlocks + j;
+        tile.scales[b * 32 + row] = block[192 + 2 * j];
+        tile.scales[b * 32 + 16 + row] = block[192 + 2 * j + 1];
+        const int half = j / 4;
+        const int group = j % 4;
+        const uint8_t* low = block + 64 * half + 32 * (group % 2);
+        const uint8_t* high = block + 128 + 32 * half;
+        uint32_t* words = tile.words(b);
+        uint32_t codes[8];
+        uint32_t planes[2] = {0, 0};
+        for (int i = 0; i < 8; ++i) {
+            codes[i] = read_word(low + 4 * i) >> (4 * (group / 2)) & kLowNibbles;
+            const uint32_t top = read_word(high + 4 * i) >> (2 * group) & 0x03030303;
+            planes[i / 4] |= top << (2 * (i % 4));
+        }
+        for (int i = 0; i < 4; ++i) words[i * 16 + row] = codes[i] | codes[i + 4] << 4;
+        words[4 * 16 + row] = planes[0];
+        words[5 * 16 + row] = planes[1];
+    }
+}
+
+void pack_float(BlockType type, const uint8_t* source, int columns, uint8_t* out, int row) {
+    const size_t size = static_cast<size_t>(block_size(type).bytes);
+    for (int c = 0; c < columns; ++c) {
+        const size_t target = static_cast<size_t>(c) * kTileRows + static_cast<size_t>(row);
+        std::memcpy(out + target * size, source + static_cast<size_t>(c) * size, size);
+    }
+}
+
+}  // namespace
+
+void pack_tile(BlockType type, const uint8_t* source, int rows, int columns, int tile_index,
+               uint8_t* out) {
+    const int blocks = (columns + kBlockColumns - 1) / kBlockColumns;
+    std::memset(out, 0, tile_bytes(type, blocks));
+    const Tile tile{out, out + super_plane_bytes(type, blocks),
+                    out + scale_plane_bytes(type, blocks), code_bytes(type)};
+    const size_t stride = row_bytes(type, columns);
+    for (int row = 0; row < kTileRows && tile_index * kTileRows + row < rows; ++row) {
+        const uint8_t* from = source + static_cast<size_t>(tile_index * kTileRows + row) * stride;
+        const int bytes = block_size(type).bytes;
+        if (is_float_format(type)) {
+            pack_float(type, from, columns, out, row);
+            continue;
+        }
+        const int file_blocks = columns / block_size(type).elements;
+        for (int b = 0; b < file_blocks; ++b, from += bytes) {
+            switch (type) {
+                case BlockType::Q4_0: pack_legacy(from, 2, false, tile, b, row); break;
+                case BlockType::Q4_1: pack_legacy(from, 4, false, tile, b, row); break;
+                case BlockType::Q5_0: pack_legacy(from, 2, true, tile, b, row); break;
+                case BlockType::Q5_1: pack_legacy(from, 4, true, tile, b, row); break;
+                case BlockType::Q8_0: pack_q8_0(from, tile, b, row); break;
+                case BlockType::Q4_K: pack_k(from, false, tile, b, row); break;
+                case BlockType::Q5_K: pack_k(from, true, tile, b, row); break;
+                case BlockType::Q6_K: pack_q6_k(from, tile, b, row); break;
+                default: break;
+            }
+        }
+    }
+}
+
+}  // namespace nextn

@@ -1,0 +1,93 @@
+// formats/packed.h: the layouts that the matrix kernels read.
+//
+// A packed matrix is a list of tiles of 16 output rows. Inside a tile, one 32-bit lane of a 512-bit
+// vector belongs to one output row, so that a vector of integer dot products needs no horizontal
+// sum. Per 32 columns ("block") a quantised tile holds, in this order of planes:
+//
+//   scales   float16 [blocks][16], then float16 minimum [blocks][16] beside it where there is one;
+//            for K formats: float16 d[16] (and dmin[16]) per 8 blocks, then one byte per row and
+//            sub-block scale (and minimum)
+//   codes    8 vectors of 16 rows x 4 columns; 4-bit codes share a vector between columns
+//            c and c + 16 (low and high nibble); higher bits lie in a bit plane of their own
+//
+// Codes are unsigned: the offset of a signed format is subtracted through the sum of the
+// activations. Float formats hold [column][16 rows]. Every plane starts at a multiple of 64 bytes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "formats/block_formats.h"
+
+namespace nextn {
+
+constexpr int kTileRows = 16;
+constexpr int kBlockColumns = 32;
+constexpr int kSuperBlocks = 8;  // blocks per scale group of the K formats
+
+struct PackedLayout {
+    int bits;               // 4, 5, 6 or 8; 16 or 32 for float formats
+    int scale_bytes;        // per block
+    int super_scale_bytes;  // per 8 blocks; 0 for formats without
+    int offset;             // what is subtracted from a code
+};
+
+constexpr PackedLayout packed_layout(BlockType type) {
+    switch (type) {
+        case BlockType::F32: return {32, 0, 0, 0};
+        case BlockType::F16: return {16, 0, 0, 0};
+        case BlockType::BF16: return {16, 0, 0, 0};
+        case BlockType::Q4_0: return {4, 32, 0, 8};
+        case BlockType::Q4_1: return {4, 64, 0, 0};
+        case BlockType::Q5_0: return {5, 32, 0, 16};
+        case BlockType::Q5_1: return {5, 64, 0, 0};
+        case BlockType::Q8_0: return {8, 32, 0, 128};
+        case BlockType::Q4_K: return {4, 32, 64, 0};
+        case BlockType::Q5_K: return {5, 32, 64, 0};
+        case BlockType::Q6_K: return {6, 32, 32, 32};
+    }
+    return {0, 0, 0, 0};
+}
+
+constexpr bool is_float_format(BlockType type) { return packed_layout(type).bits >= 16; }
+
+constexpr size_t align_up(size_t bytes, size_t alignment) {
+    return (bytes + alignment - 1) / alignment * alignment;
+}
+
+// Bytes of the codes of one block of one tile.
+constexpr size_t code_bytes(BlockType type) {
+    return static_cast<size_t>(packed_layout(type).bits) * kTileRows * kBlockColumns / 8;
+}
+
+constexpr size_t scale_plane_bytes(BlockType type, int blocks) {
+    const PackedLayout layout = packed_layout(type);
+    const size_t supers = static_cast<size_t>((blocks + kSuperBlocks - 1) / kSuperBlocks);
+    return align_up(supers * static_cast<size_t>(layout.super_scale_bytes), 64) +
+           align_up(static_cast<size_t>(blocks) * static_cast<size_t>(layout.scale_bytes), 64);
+}
+
+constexpr size_t super_plane_bytes(BlockType type, int blocks) {
+    const size_t supers = static_cast<size_t>((blocks + kSuperBlocks - 1) / kSuperBlocks);
+    return align_up(supers * static_cast<size_t>(packed_layout(type).super_scale_bytes), 64);
+}
+
+constexpr size_t tile_bytes(BlockType type, int blocks) {
+    return scale_plane_bytes(type, blocks) + static_cast<size_t>(blocks) * code_bytes(type);
+}
+
+struct PackedMatrix {
+    BlockType type;
+    int rows;
+    int columns;
+    int blocks;  // columns / 32, rounded up
+    int tiles;   // rows / 16, rounded up
+    size_t tile_bytes;
+    const uint8_t* data;
+};
+
+// Packs tile `tile` of a row-major matrix; rows beyond the matrix become zeros.
+void pack_tile(BlockType type, const uint8_t* source, int rows, int columns, int tile,
+               uint8_t* out);
+
+}  // namespace nextn

@@ -1,0 +1,106 @@
+// kernels/kernels.h: what the executor may call; one table per instruction set.
+//
+// Kernels see raw pointers and sizes only. Every reduction has one order, fixed by its length
+// alone: results never depend on how many rows share a call or which thread makes it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "formats/packed.h"
+
+namespace nextn {
+
+constexpr int kMaxGroupRows = 8;  // rows that share one pass over a tile's codes
+constexpr int kCacheBlockTokens = 32;
+constexpr int kKeyLanes = 16;    // keys that lie side by side in a cache block
+constexpr int kChunkKeys = 256;  // keys per partial result of attention
+constexpr int kMaxHeadWidth = 512;
+constexpr int kMaxQueries = 16;  // queries (rows x heads) that share loaded keys
+
+// Activations of up to 8 rows, as the matrix kernels read them. Quantised per 32 columns:
+//   q           int8 [blocks][rows][32]
+//   scale       [blocks][rows], value = scale * q; if fine: [blocks][rows][2], per 16 columns
+//   scaled_sum  [blocks][rows], scale * sum of q
+//   sums        int32 [blocks][rows][4]: sums of q over columns 0-15, 16-31, 0-31, unused
+//   values      float32 [columns][rows], for float weights
+struct RowGroup {
+    int first_row;
+    int rows;
+    bool fine;
+    int8_t* q;
+    float* scale;
+    float* scaled_sum;
+    int32_t* sums;
+    float* values;
+};
+
+struct LinearTask {
+    const PackedMatrix* matrix;
+    const PackedMatrix* up;  // with an activation: out = activation(matrix x) * (up x)
+    const RowGroup* groups;
+    int group_count;
+    float* out;  // [rows][out_stride]
+    size_t out_stride;
+    const float* bias;  // padded to whole tiles; may be null
+    const float* up_bias;
+    const float* residual;  // [rows][residual_stride]; may be null
+    size_t residual_stride;
+    int activation;  // 0 none, 1 silu, 2 gelu
+};
+
+struct RopeTask {
+    const float* cos;  // [rows][pairs]
+    const float* sin;
+    int pairs;
+    bool interleaved;
+};
+
+// Attention of some queries of one sequence over the keys that they see. The cache of a layer is
+// [blocks][kv_heads] of a key part, float16 [2 groups][head_width][16 keys], and a value part,
+// float16 [32][head_width].
+struct AttendTask {
+    const uint16_t* cache;  // of the layer and key head
+    size_t block_stride;    // in elements, from block to block
+    const int32_t* table;   // the sequence's blocks
+    int head_width;
+    float scale;
+    int query_count;                    // at most kMaxQueries
+    const float* queries[kMaxQueries];  // [head_width] each
+    int first_key[kMaxQueries];         // keys first_key .. end_key - 1 are seen
+    int end_key[kMaxQueries];
+};
+
+// A partial softmax: highest score, sum of exponentials, weighted sum of values [head_width].
+struct AttendState {
+    float highest;
+    float sum;
+    float* values;
+};
+
+struct KernelTable {
+    const char* name;
+    void (*quantise_row)(const float* x, int columns, const RowGroup& group, int row);
+    void (*spread_row)(const float* x, int columns, const RowGroup& group, int row);
+    void (*rms_norm)(const float* x, const float* weight, int width, float epsilon,
+                     const float* residual, float* out);
+    void (*linear)(const LinearTask& task, int tile_begin, int tile_end);
+    void (*rope)(float* head, const RopeTask& task, int row);
+    void (*store_key)(const float* key, int head_width, int token, uint16_t* cache_block);
+    void (*store_value)(const float* value, int head_width, int token, uint16_t* cache_block);
+    // Computes one chunk of keys for all queries that see any of it; states[i] is filled for those.
+    void (*attend_chunk)(const AttendTask& task, int chunk, AttendState* states);
+    // Joins a later chunk's state into an earlier one.
+    void (*attend_join)(AttendState& state, const AttendState& later, int head_width);
+    void (*attend_finish)(const AttendState& state, int head_width, float* out);
+    void (*activate)(const float* gate, const float* up, int width, int activation, float* out);
+    void (*add)(const float* a, const float* b, int width, float* out);
+};
+
+const KernelTable& scalar_kernels();
+#if defined(NEXTN_X86)
+const KernelTable& avx2_kernels();
+const KernelTable& avx512_kernels();
+#endif
+
+}  // namespace nextn

@@ -1,0 +1,27 @@
+// kernels/kernels_scalar.cpp: the kernels, compiled for one instruction set.
+//
+// No standard library here: an inline function compiled with these flags must not be the copy that
+// the linker keeps for everybody.
+#include "kernels/kernels.h"
+#include "kernels/vec_scalar.h"
+
+namespace nextn {
+
+namespace scalar {
+
+#include "kernels/math.inl"
+#include "kernels/rows.inl"
+// clang-format off: rows.inl comes before the files that use it.
+#include "kernels/linear.inl"
+#include "kernels/attention.inl"
+#include "kernels/table.inl"
+// clang-format on
+
+}  // namespace scalar
+
+const KernelTable& scalar_kernels() {
+    static const KernelTable table = scalar::make_table("scalar");
+    return table;
+}
+
+}  // namespace nextn

@@ -1,0 +1,255 @@
+// kernels/linear.inl: matrix products of packed tiles with 1 to 8 rows.
+//
+// The idea: a vector lane is an output row. Each tile's codes are unpacked once and used for all
+// rows of the group; four columns of activations are broadcast to all lanes. Integer sums are
+// exact, so only the float sum over blocks has an order, and that is the order of the columns.
+
+// How far ahead of the codes in use the next ones are asked for. The processor's own prefetching
+// does not keep up with a stream that is read this fast; without it a step takes a fifth longer.
+constexpr size_t kPrefetchBytes = 2048;
+
+// How the codes of one block become eight vectors of unsigned bytes.
+template <int kBits>
+struct Codes;
+
+template <>
+struct Codes<4> {
+    static inline void load(const uint8_t* p, B* w) {
+        for (int i = 0; i < 4; ++i) {
+            const B packed = b_load(p + 64 * i);
+            w[i] = b_low_nibbles(packed);
+            w[i + 4] = b_high_nibbles(packed);
+        }
+    }
+};
+
+template <>
+struct Codes<5> {
+    static inline void load(const uint8_t* p, B* w) {
+        Codes<4>::load(p, w);
+        const B plane = b_load(p + 256);
+        w[0] = b_insert<4, 16>(w[0], plane);
+        w[1] = b_insert<3, 16>(w[1], plane);
+        w[2] = b_insert<2, 16>(w[2], plane);
+        w[3] = b_insert<1, 16>(w[3], plane);
+        w[4] = b_insert<0, 16>(w[4], plane);
+        w[5] = b_insert<-1, 16>(w[5], plane);
+        w[6] = b_insert<-2, 16>(w[6], plane);
+        w[7] = b_insert<-3, 16>(w[7], plane);
+    }
+};
+
+template <>
+struct Codes<6> {
+    static inline void load(const uint8_t* p, B* w) {
+        Codes<4>::load(p, w);
+        for (int i = 0; i < 2; ++i) {
+            const B plane = b_load(p + 256 + 64 * i);
+            w[4 * i + 0] = b_insert<4, 48>(w[4 * i + 0], plane);
+            w[4 * i + 1] = b_insert<2, 48>(w[4 * i + 1], plane);
+            w[4 * i + 2] = b_insert<0, 48>(w[4 * i + 2], plane);
+            w[4 * i + 3] = b_insert<-2, 48>(w[4 * i + 3], plane);
+        }
+    }
+};
+
+template <>
+struct Codes<8> {
+    static inline void load(const uint8_t* p, B* w) {
+        for (int i = 0; i < 8; ++i) w[i] = b_load(p + 64 * i);
+    }
+};
+
+// Sum over blocks of d * (scale * dot) + m * (scale * sum). Where the weights or (kFine) the
+// activations have a scale per 16 columns, the two halves of a block are summed apart.
+template <BlockType kType, int kRows, bool kFine>
+static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group, float* out) {
+    constexpr PackedLayout kLayout = packed_layout(kType);
+    constexpr bool kSuper = kLayout.super_scale_bytes > 0;
+    constexpr bool kTwoScales = kType == BlockType::Q6_K;
+    constexpr bool kHalves = kTwoScales || kFine;
+    constexpr int kRowScales = kFine ? 2 : 1;
+    constexpr bool kMinimum = kType == BlockType::Q4_1 || kType == BlockType::Q5_1 ||
+                              kType == BlockType::Q4_K || kType == BlockType::Q5_K;
+    constexpr bool kWide = kLayout.bits == 8;
+    const uint8_t* supers = tile;
+    const uint8_t* scales = tile + super_plane_bytes(kType, blocks);
+    const uint8_t* codes = tile + scale_plane_bytes(kType, blocks);
+    const int8_t* q = group.q;
+    const float* row_scale = group.scale;
+    const float* row_scaled_sum = group.scaled_sum;
+    const int32_t* row_sums = group.sums;
+
+    F sum[kRows];
+    for (int m = 0; m < kRows; ++m) sum[m] = f_zero();
+    F super_scale = f_zero();
+    F super_minimum = f_zero();
+    for (int b = 0; b < blocks; ++b) {
+        if constexpr (kSuper) {
+            if (b % kSuperBlocks == 0) {
+                super_scale = f_from_half(supers);
+                if constexpr (kMinimum) super_minimum = f_from_half(supers + 32);
+                supers += kLayout.super_scale_bytes;
+            }
+        }
+        for (size_t line = 0; line < code_bytes(kType); line += 64) {
+            prefetch(codes + kPrefetchBytes + line);
+        }
+        F d;
+        F d_next;
+        F minimum;
+        if constexpr (kTwoScales) {
+            d = f_mul(super_scale, f_from_i8(scales));
+            d_next = f_mul(super_scale, f_from_i8(scales + 16));
+        } else if constexpr (kSuper) {
+            d = f_mul(super_scale, f_from_u8(scales));
+            minimum = f_sub(f_zero(), f_mul(super_minimum, f_from_u8(scales + 16)));
+        } else {
+            d = f_from_half(scales);
+            if constexpr (kMinimum) minimum = f_from_half(scales + 32);
+        }
+        B w[8];
+        Codes<kLayout.bits>::load(codes, w);
+        I dot[kRows];
+        I dot_next[kRows];
+        for (int m = 0; m < kRows; ++m) {
+            if constexpr (kHalves) {
+                dot[m] = i_set(-kLayout.offset * row_sums[4 * m]);
+                dot_next[m] = i_set(-kLayout.offset * row_sums[4 * m + 1]);
+            } else if constexpr (kLayout.offset != 0) {
+                dot[m] = i_set(-kLayout.offset * row_sums[4 * m + 2]);
+            } else {
+                dot[m] = i_zero();
+            }
+        }
+        for (int j = 0; j < 8; ++j) {
+            for (int m = 0; m < kRows; ++m) {
+                I& target = kHalves && j >= 4 ? dot_next[m] : dot[m];
+                target = dot4<kWide>(target, w[j], q + m * kBlockColumns + 4 * j);
+            }
+        }
+        for (int m = 0; m < kRows; ++m) {
+            const F scale = f_set(row_scale[kRowScales * m]);
+            sum[m] = f_fma(f_from_i(dot[m]), f_mul(d, scale), sum[m]);
+            if constexpr (kHalves) {
+                const F next = f_set(row_scale[kRowScales * m + kRowScales - 1]);
+                const F d_of_next = kTwoScales ? d_next : d;
+                sum[m] = f_fma(f_from_i(dot_next[m]), f_mul(d_of_next, next), sum[m]);
+            }
+            if constexpr (kMinimum) sum[m] = f_fma(minimum, f_set(row_scaled_sum[m]), sum[m]);
+        }
+        codes += code_bytes(kType);
+        scales += kLayout.scale_bytes;
+        q += kRows * kBlockColumns;
+        row_scale += kRowScales * kRows;
+        row_scaled_sum += kRows;
+        row_sums += 4 * kRows;
+    }
+    for (int m = 0; m < kRows; ++m) f_store(out + m * kTileRows, sum[m]);
+}
+
+template <BlockType kType>
+static inline F load_weights(const uint8_t* p) {
+    if constexpr (kType == BlockType::F32) return f_load(reinterpret_cast<const float*>(p));
+    if constexpr (kType == BlockType::F16) return f_from_half(p);
+    return f_from_bfloat(p);
+}
+
+// Float formats: even and odd columns are summed apart, which hides the latency of the additions.
+template <BlockType kType, int kRows>
+static void tile_float(const uint8_t* tile, int blocks, const RowGroup& group, float* out) {
+    constexpr size_t kStep = static_cast<size_t>(packed_layout(kType).bits) / 8 * kTileRows;
+    const float* values = group.values;
+    F even[kRows];
+    F odd[kRows];
+    for (int m = 0; m < kRows; ++m) even[m] = odd[m] = f_zero();
+    for (int c = 0; c < blocks * kBlockColumns; c += 2, tile += 2 * kStep, values += 2 * kRows) {
+        const F first = load_weights<kType>(tile);
+        const F second = load_weights<kType>(tile + kStep);
+        for (int m = 0; m < kRows; ++m) {
+            even[m] = f_fma(first, f_set(values[m]), even[m]);
+            odd[m] = f_fma(second, f_set(values[kRows + m]), odd[m]);
+        }
+    }
+    for (int m = 0; m < kRows; ++m) f_store(out + m * kTileRows, f_add(even[m], odd[m]));
+}
+
+using TileFunction = void (*)(const uint8_t*, int, const RowGroup&, float*);
+
+template <BlockType kType, int kRows, bool kFine>
+static constexpr TileFunction tile_function() {
+    if constexpr (is_float_format(kType)) {
+        return tile_float<kType, kRows>;
+    } else {
+        return tile_integer<kType, kRows, kFine>;
+    }
+}
+
+template <BlockType kType, bool kFine>
+static inline TileFunction tile_for_rows(int rows) {
+    static constexpr TileFunction kByRows[kMaxGroupRows] = {
+        tile_function<kType, 1, kFine>(), tile_function<kType, 2, kFine>(),
+        tile_function<kType, 3, kFine>(), tile_function<kType, 4, kFine>(),
+        tile_function<kType, 5, kFine>(), tile_function<kType, 6, kFine>(),
+        tile_function<kType, 7, kFine>(), tile_function<kType, 8, kFine>()};
+    return kByRows[rows - 1];
+}
+
+template <BlockType kType>
+static inline TileFunction tile_for_group(const RowGroup& group) {
+    return group.fine ? tile_for_rows<kType, true>(group.rows)
+                      : tile_for_rows<kType, false>(group.rows);
+}
+
+static TileFunction find_tile_function(BlockType type, const RowGroup& group) {
+    switch (type) {
+        case BlockType::F32: return tile_for_group<BlockType::F32>(group);
+        case BlockType::F16: return tile_for_group<BlockType::F16>(group);
+        case BlockType::BF16: return tile_for_group<BlockType::BF16>(group);
+        case BlockType::Q4_0: return tile_for_group<BlockType::Q4_0>(group);
+        case BlockType::Q4_1: return tile_for_group<BlockType::Q4_1>(group);
+        case BlockType::Q5_0: return tile_for_group<BlockType::Q5_0>(group);
+        case BlockType::Q5_1: return tile_for_group<BlockType::Q5_1>(group);
+        case BlockType::Q8_0: return tile_for_group<BlockType::Q8_0>(group);
+        case BlockType::Q4_K: return tile_for_group<BlockType::Q4_K>(group);
+        case BlockType::Q5_K: return tile_for_group<BlockType::Q5_K>(group);
+        case BlockType::Q6_K: return tile_for_group<BlockType::Q6_K>(group);
+    }
+    return nullptr;
+}
+
+static const uint8_t* tile_data(const PackedMatrix& matrix, int tile) {
+    return matrix.data + static_cast<size_t>(tile) * matrix.tile_bytes;
+}
+
+static void linear(const LinearTask& task, int tile_begin, int tile_end) {
+    alignas(64) float result[kMaxGroupRows * kTileRows];
+    alignas(64) float up_result[kMaxGroupRows * kTileRows];
+    const PackedMatrix& matrix = *task.matrix;
+    for (int tile = tile_begin; tile < tile_end; ++tile) {
+        const int column = tile * kTileRows;
+        for (int g = 0; g < task.group_count; ++g) {
+            const RowGroup& group = task.groups[g];
+            find_tile_function(matrix.type, group)(tile_data(matrix, tile), matrix.blocks, group,
+                                                   result);
+            if (task.activation != 0) {
+                find_tile_function(task.up->type, group)(tile_data(*task.up, tile), task.up->blocks,
+                                                         group, up_result);
+            }
+            for (int m = 0; m < group.rows; ++m) {
+                const size_t row = static_cast<size_t>(group.first_row + m);
+                F y = f_load(result + m * kTileRows);
+                if (task.bias != nullptr) y = f_add(y, f_load(task.bias + column));
+                if (task.activation != 0) {
+                    F up = f_load(up_result + m * kTileRows);
+                    if (task.up_bias != nullptr) up = f_add(up, f_load(task.up_bias + column));
+                    y = f_mul(f_activate(y, task.activation), up);
+                }
+                if (task.residual != nullptr) {
+                    y = f_add(y, f_load(task.residual + row * task.residual_stride + column));
+                }
+                f_store(task.out + row * task.out_stride + column, y);
+            }
+        }
+    }
+}

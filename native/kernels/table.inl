@@ -1,0 +1,24 @@
+// kernels/table.inl: the table of an instruction set's kernels.
+
+static void store_value_part(const float* value, int head_width, int token, uint16_t* cache_block) {
+    store_value(value, head_width, token,
+                cache_block + static_cast<size_t>(kCacheBlockTokens) * head_width);
+}
+
+static KernelTable make_table(const char* name) {
+    KernelTable table{};
+    table.name = name;
+    table.quantise_row = quantise_row;
+    table.spread_row = spread_row;
+    table.rms_norm = rms_norm;
+    table.linear = linear;
+    table.rope = rope;
+    table.store_key = store_key;
+    table.store_value = store_value_part;
+    table.attend_chunk = attend_chunk;
+    table.attend_join = attend_join;
+    table.attend_finish = attend_finish;
+    table.activate = activate;
+    table.add = add;
+    return table;
+}

@@ -1,0 +1,102 @@
+// kernels/vec_avx512.h: sixteen lanes on AVX-512 with VNNI. The contract is in vec_scalar.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace nextn::avx512 {
+
+struct F {
+    __m512 v;
+};
+struct I {
+    __m512i v;
+};
+struct B {
+    __m512i v;
+};
+
+#define NEXTN_INLINE static inline __attribute__((always_inline))
+
+NEXTN_INLINE F f_zero() { return {_mm512_setzero_ps()}; }
+NEXTN_INLINE F f_set(float x) { return {_mm512_set1_ps(x)}; }
+NEXTN_INLINE F f_load(const float* p) { return {_mm512_loadu_ps(p)}; }
+NEXTN_INLINE void f_store(float* p, F x) { _mm512_storeu_ps(p, x.v); }
+NEXTN_INLINE F f_add(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
+NEXTN_INLINE F f_sub(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
+NEXTN_INLINE F f_mul(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
+NEXTN_INLINE F f_div(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
+NEXTN_INLINE F f_max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
+NEXTN_INLINE F f_min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
+NEXTN_INLINE F f_abs(F a) { return {_mm512_abs_ps(a.v)}; }
+NEXTN_INLINE F f_fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+NEXTN_INLINE float f_sum(F x) { return _mm512_reduce_add_ps(x.v); }
+NEXTN_INLINE float f_highest(F x) { return _mm512_reduce_max_ps(x.v); }
+
+NEXTN_INLINE F f_from_half(const void* p) {
+    return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};
+}
+NEXTN_INLINE void f_to_half(void* p, F x) {
+    _mm256_storeu_si256(static_cast<__m256i*>(p),
+                        _mm512_cvtps_ph(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+NEXTN_INLINE F f_from_bfloat(const void* p) {
+    const __m256i half = _mm256_loadu_si256(static_cast<const __m256i*>(p));
+    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16))};
+}
+NEXTN_INLINE F f_from_u8(const void* p) {
+    const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))};
+}
+NEXTN_INLINE F f_from_i8(const void* p) {
+    const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
+}
+
+NEXTN_INLINE I i_zero() { return {_mm512_setzero_si512()}; }
+NEXTN_INLINE I i_set(int32_t x) { return {_mm512_set1_epi32(x)}; }
+NEXTN_INLINE I i_add(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
+NEXTN_INLINE F f_from_i(I x) { return {_mm512_cvtepi32_ps(x.v)}; }
+NEXTN_INLINE I i_round(F x) { return {_mm512_cvtps_epi32(x.v)}; }
+NEXTN_INLINE int32_t i_sum(I x) { return _mm512_reduce_add_epi32(x.v); }
+NEXTN_INLINE void i_store_i8(void* p, I x) {
+    _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x.v));
+}
+NEXTN_INLINE F f_power_of_two(I n) {
+    return {
+        _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n.v, _mm512_set1_epi32(127)), 23))};
+}
+
+NEXTN_INLINE B b_load(const void* p) { return {_mm512_loadu_si512(p)}; }
+NEXTN_INLINE B b_low_nibbles(B x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(15))}; }
+NEXTN_INLINE B b_high_nibbles(B x) {
+    return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))};
+}
+template <int kShift, int kMask>
+NEXTN_INLINE B b_insert(B base, B plane) {
+    __m512i moved;
+    if constexpr (kShift >= 0) {
+        moved = _mm512_slli_epi16(plane.v, kShift);
+    } else {
+        moved = _mm512_srli_epi16(plane.v, -kShift);
+    }
+    // base | (moved & mask)
+    return {
+        _mm512_ternarylogic_epi32(base.v, moved, _mm512_set1_epi8(static_cast<char>(kMask)), 0xF8)};
+}
+
+template <bool kWide>
+NEXTN_INLINE I dot4(I sum, B codes, const int8_t* four) {
+    int32_t word;
+    __builtin_memcpy(&word, four, sizeof word);
+    return {_mm512_dpbusd_epi32(sum.v, codes.v, _mm512_set1_epi32(word))};
+}
+
+NEXTN_INLINE void prefetch(const void* p) {
+    _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
+}
+
+#undef NEXTN_INLINE
+
+}  // namespace nextn::avx512

@@ -1,0 +1,48 @@
+"""The errors that nextn shows to its users.
+
+Every message is one line that says what was wrong, where, and what to do about it. The command line
+prints the message and ends with status 2; `--debug` adds the traceback. Anything that is not a
+`NextnError` is a defect of nextn itself.
+"""
+
+from __future__ import annotations
+
+
+class NextnError(Exception):
+    """Base of every error that a user can cause or meet."""
+
+
+class FileFormatError(NextnError):
+    """A model file whose bytes break the rules of its format.
+
+    Args:
+        path: the file.
+        field: the header field, metadata key or tensor that is wrong.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, path: object, field: str, reason: str) -> None:
+        super().__init__(f"{path}: {field}: {reason}")
+        self.path = path
+        self.field = field
+        self.reason = reason
+
+
+class SourceError(NextnError):
+    """A model that cannot be found or fetched."""
+
+
+class UnsupportedModelError(NextnError):
+    """An architecture, block format or feature that nextn does not know."""
+
+
+class MemoryLimitError(NextnError):
+    """A model or cache that does not fit in the memory of this machine."""
+
+
+class TemplateError(NextnError):
+    """A chat template that is broken, too slow, too large or not allowed to do what it tries."""
+
+
+class RequestError(NextnError):
+    """A request with impossible settings, or a prompt that does not fit."""

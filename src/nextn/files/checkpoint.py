@@ -1,0 +1,248 @@
+"""One view of a checkpoint: typed metadata, tensors with lazy bytes, tokenizer, chat template."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NoReturn, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextn.errors import FileFormatError
+from nextn.files.gguf import LazyStrings, MetadataValue, open_parts
+from nextn.files.tensor import Tensor
+from nextn.files.tokenizer_data import TokenizerData
+
+T = TypeVar("T")
+
+_UNBOUNDED: Final = 1 << 62
+
+
+class _Required:
+    """Marks a metadata key without a default."""
+
+
+REQUIRED: Final = _Required()
+
+
+class Checkpoint:
+    """An open model: metadata, tensors, tokenizer data and chat template.
+
+    The typed getters (`integer` ... `strings`) take keys that may begin with "{arch}.", which
+    stands for the architecture, and raise FileFormatError for a key that is missing without a
+    default, has another type, or is out of bounds.
+
+    Attributes:
+        path: the file (of a split model: its first part).
+        architecture: `general.architecture`.
+        metadata: every key of the file; arrays of strings are decoded lazily.
+        tensors: by name, over all parts.
+        file_bytes: size of all parts.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        metadata: Mapping[str, MetadataValue],
+        tensors: Mapping[str, Tensor],
+        file_bytes: int,
+    ) -> None:
+        self.path = path
+        self.metadata = metadata
+        self.tensors = tensors
+        self.file_bytes = file_bytes
+        self.architecture = ""
+        self.architecture = self.string("general.architecture")
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files; they are unmapped when the last view of a tensor is gone."""
+        self.metadata = {}
+        self.tensors = {}
+
+    def integer(
+        self,
+        key: str,
+        default: int | _Required = REQUIRED,
+        *,
+        minimum: int = -_UNBOUNDED,
+        maximum: int = _UNBOUNDED,
+    ) -> int:
+        """An integer from `minimum` to `maximum`."""
+        value = self._value(key, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            self._fail(key, f"expected an integer, got {_describe(value)}")
+        self._check_range(key, value, minimum, maximum)
+        return value
+
+    def number(
+        self,
+        key: str,
+        default: float | _Required = REQUIRED,
+        *,
+        minimum: float = -math.inf,
+        maximum: float = math.inf,
+    ) -> float:
+        """A finite number from `minimum` to `maximum`."""
+        value = self._value(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            self._fail(key, f"expected a number, got {_describe(value)}")
+        if not math.isfinite(value):
+            self._fail(key, f"is {value}, but must be finite")
+        self._check_range(key, value, minimum, maximum)
+        return float(value)
+
+    def boolean(self, key: str, default: bool | _Required = REQUIRED) -> bool:
+        """A truth value."""
+        value = self._value(key, default)
+        if not isinstance(value, bool):
+            self._fail(key, f"expected a truth value, got {_describe(value)}")
+        return value
+
+    def string(self, key: str, default: str | _Required = REQUIRED) -> str:
+        """A string."""
+        value = self._value(key, default)
+        if not isinstance(value, str):
+            self._fail(key, f"expected a string, got {_describe(value)}")
+        return value
+
+    def integers(
+        self,
+        key: str,
+        *,
+        length: int | None = None,
+        minimum: int = -_UNBOUNDED,
+        maximum: int = _UNBOUNDED,
+    ) -> NDArray[np.int64]:
+        """A required array of integers from `minimum` to `maximum`: int64 [length]."""
+        value = self._value(key, REQUIRED)
+        if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
+            self._fail(key, f"expected an array of integers, got {_describe(value)}")
+        self._check_length(key, len(value), length)
+        if value.size:
+            self._check_range(key, int(value.min()), minimum, maximum)
+            self._check_range(key, int(value.max()), minimum, maximum)
+        return value.astype(np.int64)
+
+    def numbers(self, key: str, *, length: int | None = None) -> NDArray[np.float64]:
+        """A required array of floats without NaN: float64 [length]."""
+        value = self._value(key, REQUIRED)
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+            self._fail(key, f"expected an array of floats, got {_describe(value)}")
+        self._check_length(key, len(value), length)
+        if np.isnan(value).any():
+            self._fail(key, "holds NaN")
+        return value.astype(np.float64)
+
+    def strings(self, key: str, *, length: int | None = None) -> list[str]:
+        """A required array of strings."""
+        value = self._value(key, REQUIRED)
+        if not isinstance(value, LazyStrings):
+            self._fail(key, f"expected an array of strings, got {_describe(value)}")
+        self._check_length(key, len(value), length)
+        return value.decode()
+
+    @cached_property
+    def tokenizer(self) -> TokenizerData:
+        """The tokenizer's data, checked; see `TokenizerData.read`."""
+        return TokenizerData.read(self)
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja source of the default chat template, if the model has one."""
+        if "tokenizer.chat_template" not in self.metadata:
+            return None
+        return self.string("tokenizer.chat_template")
+
+    def _full_key(self, key: str) -> str:
+        return key.replace("{arch}", self.architecture) if "{arch}" in key else key
+
+    def _value(self, key: str, default: T | _Required) -> MetadataValue | T:
+        value = self.metadata.get(self._full_key(key))
+        if value is not None:
+            return value
+        if isinstance(default, _Required):
+            self._fail(key, "is missing from the metadata")
+        return default
+
+    def _check_range(self, key: str, value: float, minimum: float, maximum: float) -> None:
+        if minimum <= value <= maximum:
+            return
+        bounds = []
+        if minimum > -_UNBOUNDED:
+            bounds.append(f"at least {minimum}")
+        if maximum < _UNBOUNDED:
+            bounds.append(f"at most {maximum}")
+        self._fail(key, f"is {value}, but must be {' and '.join(bounds) or 'smaller'}")
+
+    def _check_length(self, key: str, length: int, expected: int | None) -> None:
+        if expected is not None and length != expected:
+            self._fail(key, f"has {length} entries, but must have {expected}")
+
+    def _fail(self, key: str, reason: str) -> NoReturn:
+        raise FileFormatError(self.path, self._full_key(key), reason)
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a GGUF model; the parts of a split model are found beside the first.
+
+    Raises:
+        SourceError: no such file, not a file, or not readable.
+        FileFormatError: a file that breaks the rules of the format.
+        UnsupportedModelError: a block format that nextn does not know.
+    """
+    path = Path(path)
+    parts = open_parts(path)
+    tensors = {
+        name: Tensor(entry, part.path, part.mapping)
+        for part in parts
+        for name, entry in part.header.tensors.items()
+    }
+    file_bytes = sum(len(part.mapping) for part in parts)
+    return Checkpoint(path, parts[0].header.metadata, tensors, file_bytes)
+
+
+def check_vocabulary(checkpoint: Checkpoint) -> None:
+    """Check that the embedding is a matrix with exactly one row for each token.
+
+    Raises:
+        FileFormatError: a missing embedding, or rows that disagree with the vocabulary.
+    """
+    embedding = checkpoint.tensors.get("token_embd.weight")
+    if embedding is None:
+        raise FileFormatError(checkpoint.path, "tensor token_embd.weight", "is missing")
+    if len(embedding.shape) != 2:
+        raise FileFormatError(checkpoint.path, "tensor token_embd.weight", "is not a matrix")
+    tokens = checkpoint.metadata.get("tokenizer.ggml.tokens")
+    if isinstance(tokens, LazyStrings) and len(tokens) != embedding.shape[0]:
+        raise FileFormatError(
+            checkpoint.path,
+            "tokenizer.ggml.tokens",
+            f"has {len(tokens)} tokens, but token_embd.weight has {embedding.shape[0]} rows",
+        )
+
+
+def _describe(value: object) -> str:
+    match value:
+        case LazyStrings():
+            return f"an array of {len(value)} strings"
+        case np.ndarray():
+            return f"an array of {value.size} values of type {value.dtype}"
+        case str():
+            return f"the string {value[:40]!r}"
+        case _:
+            return f"{type(value).__name__} {value!r}"

@@ -1,0 +1,18 @@
+"""What a GGUF file may hold. A file beyond these limits is refused before memory is spent on it."""
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+DEFAULT_ALIGNMENT = 32
+LEAST_ALIGNMENT = 8  # the specification: a multiple of 8
+MOST_ALIGNMENT = 1 << 20
+MOST_METADATA_ENTRIES = 1 << 16
+MOST_TENSORS = 1 << 20
+MOST_PARTS = 99_999  # the names of split files have five digits
+MOST_DIMENSIONS = 4
+MOST_NAME_BYTES = 63
+MOST_KEY_BYTES = 65_535
+MOST_STRING_BYTES = 1 << 30
+MOST_ARRAY_ELEMENTS = 1 << 30
+MOST_ELEMENTS = (1 << 63) - 1
+SMALLEST_METADATA_ENTRY = 8 + 4 + 1  # key length, value type, one byte of value
+SMALLEST_TENSOR_ENTRY = 8 + 4 + 4 + 8  # name length, dimensions, type, offset

@@ -1,0 +1,118 @@
+"""Metadata values of a GGUF file: numbers, truth values, strings, and arrays of them."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextn.errors import FileFormatError
+from nextn.files.gguf import limits
+from nextn.files.gguf.cursor import Cursor
+
+_BOOL = 7
+_STRING = 8
+_ARRAY = 9
+U32 = 4
+# Value type of a number -> its NumPy type.
+_NUMBERS: dict[int, np.dtype[np.generic]] = {
+    0: np.dtype("<u1"),
+    1: np.dtype("<i1"),
+    2: np.dtype("<u2"),
+    3: np.dtype("<i2"),
+    U32: np.dtype("<u4"),
+    5: np.dtype("<i4"),
+    6: np.dtype("<f4"),
+    _BOOL: np.dtype("<u1"),
+    10: np.dtype("<u8"),
+    11: np.dtype("<i8"),
+    12: np.dtype("<f8"),
+}
+
+
+class LazyStrings:
+    """An array of strings whose lengths have been checked; decoded when asked for."""
+
+    def __init__(self, path: Path, key: str, data: memoryview, count: int) -> None:
+        self._path = path
+        self._key = key
+        self._data = data
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def decode(self, most: int | None = None) -> list[str]:
+        """All strings, or the first `most`.
+
+        Raises:
+            FileFormatError: a string that is not UTF-8. Vocabularies hold only valid UTF-8, even
+                where tokens are pieces of characters: these are spelled in a byte alphabet, or as
+                `<0xE2>`.
+        """
+        count = self._count if most is None else min(most, self._count)
+        data, position, unpack = bytes(self._data), 0, struct.Struct("<Q").unpack_from
+        strings = []
+        try:
+            for _ in range(count):
+                start = position + 8
+                position = start + unpack(data, position)[0]
+                strings.append(data[start:position].decode())
+        except UnicodeDecodeError:
+            field = f"{self._key}[{len(strings)}]"
+            raise FileFormatError(self._path, field, "is not valid UTF-8") from None
+        return strings
+
+
+MetadataValue: TypeAlias = "int | float | bool | str | NDArray[np.generic] | LazyStrings"
+
+
+def read_value(cursor: Cursor, key: str) -> tuple[int, MetadataValue]:
+    """Read the type and the value of the metadata entry `key`.
+
+    Returns:
+        The number of the value type in the file, and the value.
+
+    Raises:
+        FileFormatError: an unknown type, a nested array, or a value that does not fit in the file.
+    """
+    kind = cursor.u32(key)
+    if kind == _STRING:
+        return kind, cursor.text(key, most=limits.MOST_STRING_BYTES)
+    if kind == _ARRAY:
+        return kind, _read_array(cursor, key)
+    if kind not in _NUMBERS:
+        cursor.fail(key, f"has the unknown value type {kind}")
+    value: int | float | bool = _read_numbers(cursor, key, kind, 1)[0].item()
+    return kind, value
+
+
+def _read_array(cursor: Cursor, key: str) -> MetadataValue:
+    kind = cursor.u32(key)
+    count = cursor.u64(key)
+    if kind == _ARRAY:
+        cursor.fail(key, "is an array of arrays, which nextn does not read")
+    if kind != _STRING and kind not in _NUMBERS:
+        cursor.fail(key, f"has the unknown element type {kind}")
+    width = 8 if kind == _STRING else _NUMBERS[kind].itemsize
+    if count > limits.MOST_ARRAY_ELEMENTS or count > cursor.left // width:
+        cursor.fail(key, f"an array of {count} elements does not fit in the file; it is corrupt")
+    if kind != _STRING:
+        return _read_numbers(cursor, key, kind, count)
+    start = cursor.position
+    cursor.skip_strings(count, key, most=limits.MOST_STRING_BYTES)
+    return LazyStrings(cursor.path, key, cursor.data[start : cursor.position], count)
+
+
+def _read_numbers(cursor: Cursor, key: str, kind: int, count: int) -> NDArray[np.generic]:
+    dtype = _NUMBERS[kind]
+    # A copy, so that the values outlive the mapping of the file.
+    values = np.frombuffer(cursor.take(count * dtype.itemsize, key), dtype).copy()
+    if kind == _BOOL:
+        if values.size and int(values.max()) > 1:
+            cursor.fail(key, "holds a truth value other than 0 and 1")
+        return values.astype(np.bool_)
+    return values

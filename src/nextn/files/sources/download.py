@@ -1,0 +1,178 @@
+"""Downloads one address to one file; a broken download is resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Protocol
+
+from nextn.errors import SourceError
+from nextn.files.sources.cache import disk_errors
+
+ATTEMPTS = 6
+TIMEOUT_SECONDS = 30.0
+_FIRST_PAUSE_SECONDS = 0.5
+_CHUNK_BYTES = 1 << 18
+_TEMPORARY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
+
+
+class UnusableAddressError(Exception):
+    """An address from which nothing can be had this way; another program may know how."""
+
+
+class _BrokenOffError(Exception):
+    """The connection failed; trying again may help."""
+
+
+class _Response(Protocol):
+    """What `urlopen` gives, for every kind of address."""
+
+    status: int | None
+    headers: http.client.HTTPMessage
+
+    def read(self, amount: int, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+def download(
+    url: str,
+    target: Path,
+    *,
+    sha256: str | None,
+    report: Callable[[int, int | None], None],
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Download `url` to `target`.
+
+    Until it is complete and verified, the file is called `target` + ".part". What is there of an
+    earlier download is continued, if the server can do that. When the checksum is wrong after a
+    continued download, it begins again from the start.
+
+    Args:
+        url: http, https or file.
+        target: the file to write.
+        sha256: what the file must have, in lower-case hexadecimal; None if nobody knows.
+        report: called with the bytes so far and in all.
+        pause: waits before another attempt.
+
+    Raises:
+        SourceError: the connection kept failing, the checksum is wrong, or the disk is full.
+        UnusableAddressError: the server refuses, or was never reached.
+    """
+    part = target.with_name(target.name + ".part")
+    with disk_errors(part):
+        if sha256 is not None and part.exists() and file_sha256(part) == sha256:
+            part.replace(target)
+            return
+        for resume in (True, False):
+            _fetch(url, part, resume=resume, report=report, pause=pause)
+            if sha256 is None or file_sha256(part) == sha256:
+                part.replace(target)
+                return
+            part.unlink()
+    raise SourceError(
+        f"{url}: the SHA-256 of the download is not {sha256}; it was removed, because it is "
+        "damaged or another file"
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetch(
+    url: str,
+    part: Path,
+    *,
+    resume: bool,
+    report: Callable[[int, int | None], None],
+    pause: Callable[[float], None],
+) -> None:
+    """Write the whole of `url` to `part`, in as many attempts as it needs."""
+    reason = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            pause(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
+        kept = part.stat().st_size if resume and part.exists() else 0
+        try:
+            response = _open(url, kept)
+        except _BrokenOffError as error:
+            reason = str(error)
+            continue
+        try:
+            _receive(response, part, kept, report)
+        except _BrokenOffError as error:
+            reason = str(error)
+            continue
+        finally:
+            response.close()
+        return
+    if not part.exists():
+        raise UnusableAddressError(reason)
+    raise SourceError(f"{url}: {reason}; try again later, the download goes on where it stopped")
+
+
+def _open(url: str, kept: int) -> _Response:
+    """Ask for `url` from byte `kept` on."""
+    headers = {"User-Agent": "nextn", "Accept-Encoding": "identity"}
+    if kept:
+        headers["Range"] = f"bytes={kept}-"
+    request = urllib.request.Request(url, headers=headers)
+    try:
+        response: _Response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        reason = f"the server answered {error.code} {error.reason}"
+        error.close()
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and kept:
+            # What is there is longer than the file, so it is of another one.
+            return _open(url, 0)
+        if error.code in _TEMPORARY or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise _BrokenOffError(reason) from error
+        raise UnusableAddressError(reason) from error
+    except urllib.error.URLError as error:
+        # A certificate or a kind of address that this Python does not know, or a missing file.
+        if isinstance(error.reason, ssl.SSLError | str | FileNotFoundError):
+            raise UnusableAddressError(str(error.reason)) from error
+        raise _BrokenOffError(f"no connection: {error.reason}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _BrokenOffError(f"no connection: {error}") from error
+    return response
+
+
+def _receive(
+    response: _Response, part: Path, kept: int, report: Callable[[int, int | None], None]
+) -> None:
+    """Write what the server sends, behind the first `kept` bytes if it sends the rest only."""
+    continues = response.status == HTTPStatus.PARTIAL_CONTENT and response.headers.get(
+        "Content-Range", ""
+    ).startswith(f"bytes {kept}-")
+    if response.status == HTTPStatus.PARTIAL_CONTENT and not continues:
+        raise _BrokenOffError("the server sent another part than was asked for")
+    done = kept if continues else 0
+    length = response.headers.get("Content-Length", "")
+    total = done + int(length) if length.isdecimal() else None
+    with part.open("ab" if continues else "wb") as file:
+        while chunk := _read(response):
+            file.write(chunk)
+            done += len(chunk)
+            report(done, total)
+    if total is not None and done != total:
+        raise _BrokenOffError(f"the connection ended after {done} of {total} bytes")
+
+
+def _read(response: _Response) -> bytes:
+    # Apart from the writing, since errors of the disk and of the network are both OSError.
+    try:
+        return response.read(_CHUNK_BYTES)
+    except (OSError, http.client.HTTPException) as error:
+        raise _BrokenOffError(f"the connection failed: {error}") from error

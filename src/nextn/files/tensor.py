@@ -1,0 +1,89 @@
+"""A tensor of a checkpoint: name, shape, format, and bytes that stay on disk until touched."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextn.errors import FileFormatError
+from nextn.files.block_formats import BlockType, decode, first_bad_block
+from nextn.files.gguf import TensorEntry
+
+_BYTES_PER_CHECK = 1 << 22
+
+
+class Tensor:
+    """A tensor of a checkpoint; its bytes are mapped, and read when touched.
+
+    Attributes:
+        path: the file that holds it.
+        name: name in the file.
+        shape: rows first, the contraction dimension last.
+        block_type: format of its bytes.
+        nbytes: size in the file.
+    """
+
+    def __init__(self, entry: TensorEntry, path: Path, mapping: mmap.mmap) -> None:
+        self.path = path
+        self.name = entry.name
+        self.shape = entry.shape
+        self.block_type: BlockType = entry.block_type
+        self.nbytes = entry.nbytes
+        self._offset = entry.offset
+        self._mapping = mapping
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """The bytes: uint8 [nbytes], a read-only view of the mapped file."""
+        return np.frombuffer(self._mapping, np.uint8, self.nbytes, self._offset)
+
+    def decode(self) -> NDArray[np.float32]:
+        """All values: float32, of `shape`."""
+        rows = self.data.reshape(math.prod(self.shape[:-1]), -1)
+        return decode(self.block_type, rows).reshape(self.shape)
+
+    def decode_rows(self, ids: Sequence[int] | NDArray[np.integer]) -> NDArray[np.float32]:
+        """Some rows of a matrix.
+
+        Args:
+            ids: integers [n], each from 0 to shape[0] - 1.
+
+        Returns:
+            float32 [n, shape[1]].
+        """
+        rows = self.data.reshape(self.shape[0], -1)
+        return decode(self.block_type, rows[np.asarray(ids, np.intp)])
+
+    def check_finite(self) -> None:
+        """Read all bytes and check that no scale, or value without one, is NaN or infinite.
+
+        Raises:
+            FileFormatError: the first block that holds such a scale.
+        """
+        blocks = self.data.reshape(-1, self.block_type.bytes)
+        step = _BYTES_PER_CHECK // self.block_type.bytes
+        for start in range(0, len(blocks), step):
+            bad = first_bad_block(self.block_type, blocks[start : start + step])
+            if bad is not None:
+                raise FileFormatError(
+                    self.path,
+                    f"tensor {self.name}",
+                    f"block {start + bad} holds NaN or infinity; the file is damaged",
+                )
+
+    def release(self) -> None:
+        """Tell the system that the bytes in memory are not needed any more.
+
+        They stay readable, from the file. A hint: where the system takes none, nothing happens.
+        """
+        page = mmap.PAGESIZE
+        # Whole pages only: the first and last may hold bytes of the neighbours.
+        first = -(-self._offset // page) * page
+        last = (self._offset + self.nbytes) // page * page
+        if last > first and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapping.madvise(mmap.MADV_DONTNEED, first, last - first)
