@@ -1,0 +1,64 @@
+"""Executors of plans: `reference` says what is right, `cpu` is fast."""
+
+from __future__ import annotations
+
+from nextn.backends.base import BLOCK_TOKENS, Executor, Rows, check_rows
+from nextn.errors import RequestError
+from nextn.files import Checkpoint
+
+__all__ = ["BACKENDS", "BLOCK_TOKENS", "Executor", "Rows", "check_rows", "create_executor"]
+
+BACKENDS = ("cpu", "reference")
+
+
+def create_executor(
+    checkpoint: Checkpoint,
+    *,
+    backend: str = "cpu",
+    threads: int | None = None,
+    context_length: int,
+    block_count: int,
+    max_rows: int = 512,
+) -> Executor:
+    """Load a checkpoint's weights into an executor.
+
+    Args:
+        checkpoint: the model.
+        backend: one of `BACKENDS`.
+        threads: threads that compute; by default one for each physical core that the process may
+            use.
+        context_length: most positions of a sequence.
+        block_count: blocks of BLOCK_TOKENS positions in the key/value cache.
+        max_rows: most rows of one step.
+
+    Raises:
+        RequestError: a backend that does not exist, or an impossible number of threads.
+        UnsupportedModelError, FileFormatError: see `nextn.models.load_model_plan`.
+    """
+    from nextn.models import load_model_plan
+    from nextn.plan import fuse
+
+    if backend not in BACKENDS:
+        known = ", ".join(BACKENDS)
+        raise RequestError(f"backend: {backend!r} does not exist; nextn has {known}")
+    plan = fuse(load_model_plan(checkpoint))
+    if backend == "reference":
+        from nextn.backends.reference import ReferenceExecutor
+
+        return ReferenceExecutor(
+            checkpoint,
+            plan,
+            context_length=context_length,
+            block_count=block_count,
+            max_rows=max_rows,
+        )
+    from nextn.backends.cpu import CpuExecutor
+
+    return CpuExecutor(
+        checkpoint,
+        plan,
+        threads=threads,
+        context_length=context_length,
+        block_count=block_count,
+        max_rows=max_rows,
+    )

@@ -1,0 +1,107 @@
+"""The contract of an executor: it runs steps, and a step is a list of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+BLOCK_TOKENS = 32
+"""Positions per block of the key/value cache; the native kernels are built for this number."""
+
+
+@dataclass(slots=True)
+class Rows:
+    """The rows of one step.
+
+    The rows of a slot are contiguous and have consecutive ascending positions. The key and value of
+    a row at position p live in cache block `block_tables[slot, p // BLOCK_TOKENS]`; all positions
+    before the slot's first row must have been computed by earlier steps.
+
+    Attributes:
+        tokens: int32 [rows], token ids.
+        positions: int32 [rows], index of the token in its sequence.
+        slots: int32 [rows], which row of `block_tables` belongs to the row's sequence.
+        wants_logits: bool [rows].
+        block_tables: int32 [slots, blocks per sequence], cache block ids.
+    """
+
+    tokens: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    slots: NDArray[np.int32]
+    wants_logits: NDArray[np.bool_]
+    block_tables: NDArray[np.int32]
+
+
+class Executor(Protocol):
+    """Runs the steps of one model.
+
+    Row invariance: the logits of a row depend only on the tokens at positions 0..p of its own
+    sequence; never on the other rows of the step, the number of threads or where a prompt was cut
+    into chunks. This holds bit for bit for the `cpu` executor; `reference` promises it only within
+    rounding, since NumPy's matrix product picks its order of summation by shape.
+
+    Attributes:
+        backend: name of the executor.
+        vocab_size: width of the logits.
+        max_rows: most rows of one step.
+        block_count: blocks of the key/value cache.
+        context_length: most positions of a sequence.
+        threads: threads that compute.
+    """
+
+    backend: str
+    vocab_size: int
+    max_rows: int
+    block_count: int
+    context_length: int
+    threads: int
+
+    def step(self, rows: Rows) -> NDArray[np.float32]:
+        """Compute the rows, and store their keys and values in the cache.
+
+        Returns:
+            float32 [rows that want logits, vocab_size], in the order of the rows; valid until the
+            next step.
+
+        Raises:
+            ValueError: rows that break the rules of `Rows` (a defect of the caller).
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back the memory and the threads."""
+        ...
+
+
+def check_rows(rows: Rows, *, max_rows: int, block_count: int, vocab_size: int) -> None:
+    """Check the rules of `Rows` that memory safety rests on.
+
+    Raises:
+        ValueError: which rule is broken.
+    """
+    count = len(rows.tokens)
+    if not 0 < count <= max_rows:
+        raise ValueError(f"[step] expected 1 to {max_rows} rows, got {count}")
+    if not len(rows.positions) == len(rows.slots) == len(rows.wants_logits) == count:
+        raise ValueError("[step] the arrays of the rows differ in length")
+    if rows.tokens.min() < 0 or rows.tokens.max() >= vocab_size:
+        raise ValueError(f"[step] a token id is outside 0..{vocab_size - 1}")
+    slots, blocks = rows.block_tables.shape
+    if rows.slots.min() < 0 or rows.slots.max() >= slots:
+        raise ValueError(f"[step] a slot is outside 0..{slots - 1}")
+    if rows.positions.min() < 0 or rows.positions.max() >= blocks * BLOCK_TOKENS:
+        raise ValueError("[step] a position lies outside its block table")
+    new_slot = np.flatnonzero(np.diff(rows.slots)) + 1
+    starts = rows.slots[np.concatenate(([0], new_slot))]
+    if len(np.unique(starts)) != len(starts):
+        raise ValueError("[step] the rows of a slot are not contiguous")
+    same_slot = np.diff(rows.slots) == 0
+    if (np.diff(rows.positions)[same_slot] != 1).any():
+        raise ValueError("[step] the positions of a slot are not consecutive")
+    for slot, last in zip(starts, rows.positions[np.append(new_slot, count) - 1], strict=True):
+        used = rows.block_tables[slot, : last // BLOCK_TOKENS + 1]
+        if used.min() < 0 or used.max() >= block_count:
+            raise ValueError(f"[step] a block id of slot {slot} is outside 0..{block_count - 1}")

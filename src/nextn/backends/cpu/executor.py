@@ -1,0 +1,223 @@
+"""Builds the native executor from a plan and a checkpoint, and steps it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextn import _native
+from nextn.backends.base import BLOCK_TOKENS, Rows, check_rows
+from nextn.backends.cpu.threads import check_threads, default_threads
+from nextn.errors import UnsupportedModelError
+from nextn.files import Checkpoint
+from nextn.plan import (
+    Activate,
+    Add,
+    Attend,
+    Embed,
+    HeadNorm,
+    Linear,
+    Logits,
+    Norm,
+    NormWeight,
+    Operation,
+    Plan,
+    Rope,
+    Rotary,
+    Value,
+    Weight,
+    assign_buffers,
+)
+
+_ACTIVATIONS = {None: 0, "silu": 1, "gelu": 2}
+_ABSENT = -1
+_LANES = 16
+_MOST_HEAD_WIDTH = 512
+_MOST_QUERIES_PER_KEY = 16
+
+if _native.CACHE_BLOCK_TOKENS != BLOCK_TOKENS:
+    raise ImportError("nextn._native was built for another size of cache blocks; reinstall nextn")
+
+
+class CpuExecutor:
+    """See `nextn.backends.base.Executor`; the rows of a step are invariant bit for bit.
+
+    Weights are repacked once, matrix by matrix, and the pages of the file are given back, so that
+    the memory in use stays near the size of the file. The embedding table is read from the file.
+    """
+
+    backend = "cpu"
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        plan: Plan,
+        *,
+        threads: int | None = None,
+        context_length: int,
+        block_count: int,
+        max_rows: int,
+        kernels: str | None = None,
+    ) -> None:
+        """Load the weights.
+
+        Args:
+            checkpoint: the model; must stay open as long as the executor lives.
+            plan: its fused plan.
+            threads: threads that compute; None chooses.
+            context_length: most positions of a sequence.
+            block_count: blocks of the key/value cache.
+            max_rows: most rows of one step.
+            kernels: one of `nextn._native.available_kernels()`; None takes the best.
+
+        Raises:
+            RequestError: an impossible number of threads.
+            UnsupportedModelError: heads of a shape that the kernels are not made for.
+        """
+        self.threads = default_threads() if threads is None else check_threads(threads)
+        self.kernels = kernels or _native.available_kernels()[0]
+        self.vocab_size = plan.vocab_size
+        self.max_rows = max_rows
+        self.block_count = block_count
+        self.context_length = context_length
+        self._checkpoint = checkpoint
+        _check_heads(checkpoint, plan)
+        self._native = _native.Executor(self.threads, max_rows, block_count, self.kernels)
+        self._matrices: dict[str, int] = {}
+        self._vectors: dict[str, int] = {}
+        self._rotaries: dict[Rotary, int] = {}
+        self._build(plan)
+
+    def step(self, rows: Rows) -> NDArray[np.float32]:
+        """See `Executor.step`."""
+        check_rows(
+            rows,
+            max_rows=self.max_rows,
+            block_count=self.block_count,
+            vocab_size=self.vocab_size,
+        )
+        return self._native.step(
+            rows.tokens,
+            rows.positions,
+            rows.slots,
+            rows.wants_logits,
+            rows.block_tables,
+            self.vocab_size,
+        )
+
+    def close(self) -> None:
+        """Give back the memory and the threads; the executor cannot be used afterwards."""
+        del self._native
+
+    def _build(self, plan: Plan) -> None:
+        buffers = assign_buffers(plan)
+        numbers = [self._native.add_buffer(width) for width in buffers.widths]
+        self._buffer_of = {value: numbers[b] for value, b in buffers.buffer_of.items()}
+        for kv_heads, head_width in plan.cache_layers:
+            self._native.add_cache_layer(kv_heads, head_width)
+        for operation in plan.operations:
+            self._add(operation)
+        self._native.finish()
+
+    def _add(self, operation: Operation) -> None:
+        native, buffer = self._native, self._buffer
+        match operation:
+            case Embed(out, table, scale):
+                tensor = self._checkpoint.tensors[table.name]
+                native.embed(
+                    buffer(out),
+                    tensor.block_type.id,
+                    table.rows,
+                    table.columns,
+                    tensor.data,
+                    scale,
+                )
+            case Norm(out, x, norm, residual):
+                native.norm(buffer(out), buffer(x), *self._norm(norm), buffer(residual))
+            case HeadNorm(out, x, norm, heads):
+                native.head_norm(buffer(out), buffer(x), *self._norm(norm), heads)
+            case Linear():
+                native.linear(
+                    [buffer(out) for out in operation.outs],
+                    buffer(operation.x),
+                    [self._matrix(weight) for weight in operation.weights],
+                    [self._vector(bias) for bias in operation.biases],
+                    *self._norm(operation.norm),
+                    _ACTIVATIONS[operation.activation],
+                    buffer(operation.residual),
+                )
+            case Activate(out, gate, up, activation):
+                native.activate(buffer(out), buffer(gate), buffer(up), _ACTIVATIONS[activation])
+            case Add(out, a, b):
+                native.add(buffer(out), buffer(a), buffer(b))
+            case Rope(out, x, heads, rotary):
+                native.rope(buffer(out), buffer(x), self._rotary(rotary), heads)
+            case Attend():
+                self._add_attend(operation)
+            case Logits(x, weight, norm):
+                native.logits(buffer(x), self._matrix(weight), *self._norm(norm))
+
+    def _add_attend(self, op: Attend) -> None:
+        query_norm, epsilon = self._norm(op.query_norm)
+        key_norm, _ = self._norm(op.key_norm)
+        self._native.attend(
+            self._buffer(op.out),
+            self._buffer(op.query),
+            self._buffer(op.key),
+            self._buffer(op.value),
+            op.layer,
+            op.heads,
+            op.scale,
+            op.window or 0,
+            query_norm,
+            key_norm,
+            epsilon,
+            _ABSENT if op.rotary is None else self._rotary(op.rotary),
+        )
+
+    def _buffer(self, value: Value | None) -> int:
+        return _ABSENT if value is None else self._buffer_of[value.index]
+
+    def _norm(self, norm: NormWeight | None) -> tuple[int, float]:
+        return (_ABSENT, 0.0) if norm is None else (self._vector(norm.weight), norm.epsilon)
+
+    def _matrix(self, weight: Weight) -> int:
+        if weight.name not in self._matrices:
+            tensor = self._checkpoint.tensors[weight.name]
+            self._matrices[weight.name] = self._native.add_matrix(
+                tensor.block_type.id, weight.rows, weight.columns, tensor.data
+            )
+            tensor.release()
+        return self._matrices[weight.name]
+
+    def _vector(self, weight: Weight | None) -> int:
+        if weight is None:
+            return _ABSENT
+        if weight.name not in self._vectors:
+            values = self._checkpoint.tensors[weight.name].decode().reshape(-1)
+            self._vectors[weight.name] = self._native.add_vector(values)
+        return self._vectors[weight.name]
+
+    def _rotary(self, rotary: Rotary) -> int:
+        if rotary not in self._rotaries:
+            frequencies = np.asarray(rotary.frequencies, np.float64)
+            self._rotaries[rotary] = self._native.add_rotary(
+                frequencies, rotary.interleaved, rotary.magnitude
+            )
+        return self._rotaries[rotary]
+
+
+def _check_heads(checkpoint: Checkpoint, plan: Plan) -> None:
+    for op in plan.operations:
+        if not isinstance(op, Attend):
+            continue
+        if op.head_width % _LANES or op.head_width > _MOST_HEAD_WIDTH:
+            raise UnsupportedModelError(
+                f"{checkpoint.path}: a head width of {op.head_width} is not supported by the cpu "
+                f"executor; it takes multiples of {_LANES} up to {_MOST_HEAD_WIDTH}"
+            )
+        if op.heads // op.kv_heads > _MOST_QUERIES_PER_KEY:
+            raise UnsupportedModelError(
+                f"{checkpoint.path}: {op.heads} heads over {op.kv_heads} key heads are not "
+                f"supported by the cpu executor; at most {_MOST_QUERIES_PER_KEY} to one"
+            )

@@ -1,0 +1,165 @@
+"""Runs a plan operation by operation, in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextn.backends.base import BLOCK_TOKENS, Rows, check_rows
+from nextn.backends.reference import operations as ops
+from nextn.files import Checkpoint
+from nextn.plan import (
+    Activate,
+    Add,
+    Attend,
+    Embed,
+    HeadNorm,
+    Linear,
+    Logits,
+    Norm,
+    NormWeight,
+    Operation,
+    Plan,
+    Rope,
+    Value,
+    Weight,
+)
+
+Array = NDArray[np.float32]
+
+
+class ReferenceExecutor:
+    """See `nextn.backends.base.Executor`. Weights are decoded to float32 when first used."""
+
+    backend = "reference"
+    threads = 1
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        plan: Plan,
+        *,
+        context_length: int,
+        block_count: int,
+        max_rows: int,
+    ) -> None:
+        self.vocab_size = plan.vocab_size
+        self.max_rows = max_rows
+        self.block_count = block_count
+        self.context_length = context_length
+        self._checkpoint = checkpoint
+        self._plan = plan
+        self._weights: dict[str, Array] = {}
+        shapes = [(block_count, BLOCK_TOKENS, *layer) for layer in plan.cache_layers]
+        self._keys = [np.zeros(shape, np.float32) for shape in shapes]
+        self._values = [np.zeros(shape, np.float32) for shape in shapes]
+
+    def step(self, rows: Rows) -> Array:
+        """See `Executor.step`."""
+        check_rows(
+            rows,
+            max_rows=self.max_rows,
+            block_count=self.block_count,
+            vocab_size=self.vocab_size,
+        )
+        live: dict[int, Array] = {}
+        logits: Array = np.empty((0, self.vocab_size), np.float32)
+        for operation in self._plan.operations:
+            if isinstance(operation, Logits):
+                x = live[operation.x.index][rows.wants_logits]
+                normed = self._norm(x, operation.norm)
+                # In this order BLAS is fastest for a matrix that is much larger than the rows.
+                logits = np.ascontiguousarray((self._weight(operation.weight) @ normed.T).T)
+            else:
+                self._run(operation, rows, live)
+        return logits
+
+    def close(self) -> None:
+        """Forget the decoded weights."""
+        self._weights.clear()
+
+    def _run(self, operation: Operation, rows: Rows, live: dict[int, Array]) -> None:
+        def read(value: Value) -> Array:
+            return live[value.index]
+
+        match operation:
+            case Embed(out, table, scale):
+                embedded = self._checkpoint.tensors[table.name].decode_rows(rows.tokens)
+                live[out.index] = embedded * np.float32(scale)
+            case Norm(out, x, norm, residual):
+                normed = self._norm(read(x), norm)
+                live[out.index] = normed if residual is None else normed + read(residual)
+            case HeadNorm(out, x, norm, heads):
+                parts = read(x).reshape(len(rows.tokens), heads, -1)
+                live[out.index] = self._norm(parts, norm).reshape(len(rows.tokens), -1)
+            case Linear():
+                self._linear(operation, live)
+            case Activate(out, gate, up, kind):
+                live[out.index] = ops.activation(read(gate), kind) * read(up)
+            case Add(out, a, b):
+                live[out.index] = read(a) + read(b)
+            case Rope(out, x, heads, rotary):
+                parts = read(x).reshape(len(rows.tokens), heads, -1)
+                turned = ops.rope(parts, rows.positions, rotary)
+                live[out.index] = turned.reshape(len(rows.tokens), -1)
+            case Attend():
+                self._attend(operation, rows, live)
+
+    def _linear(self, operation: Linear, live: dict[int, Array]) -> None:
+        x = self._norm(live[operation.x.index], operation.norm)
+        products = [
+            ops.linear(x, self._weight(weight), self._vector(bias))
+            for weight, bias in zip(operation.weights, operation.biases, strict=True)
+        ]
+        if operation.activation is not None:
+            gate, up = products
+            products = [ops.activation(gate, operation.activation) * up]
+        if operation.residual is not None:
+            products = [products[0] + live[operation.residual.index]]
+        for out, product in zip(operation.outs, products, strict=True):
+            live[out.index] = product
+
+    def _attend(self, op: Attend, rows: Rows, live: dict[int, Array]) -> None:
+        count = len(rows.tokens)
+        query = live[op.query.index].reshape(count, op.heads, op.head_width)
+        key = live[op.key.index].reshape(count, op.kv_heads, op.head_width)
+        value = live[op.value.index].reshape(count, op.kv_heads, op.head_width)
+        query, key = self._norm(query, op.query_norm), self._norm(key, op.key_norm)
+        if op.rotary is not None:
+            query = ops.rope(query, rows.positions, op.rotary)
+            key = ops.rope(key, rows.positions, op.rotary)
+        blocks = rows.block_tables[rows.slots, rows.positions // BLOCK_TOKENS]
+        offsets = rows.positions % BLOCK_TOKENS
+        self._keys[op.layer][blocks, offsets] = key
+        self._values[op.layer][blocks, offsets] = value
+        out = np.empty((count, op.heads, op.head_width), np.float32)
+        for slot in np.unique(rows.slots):
+            mine = np.flatnonzero(rows.slots == slot)
+            length = int(rows.positions[mine[-1]]) + 1
+            table = rows.block_tables[slot, : -(-length // BLOCK_TOKENS)]
+            out[mine] = ops.attend(
+                query[mine],
+                self._cached(self._keys[op.layer], table, length),
+                self._cached(self._values[op.layer], table, length),
+                position=int(rows.positions[mine[0]]),
+                scale=op.scale,
+                window=op.window,
+            )
+        live[op.out.index] = out.reshape(count, -1)
+
+    @staticmethod
+    def _cached(storage: Array, table: NDArray[np.int32], length: int) -> Array:
+        return storage[table].reshape(-1, *storage.shape[2:])[:length]
+
+    def _norm(self, x: Array, norm: NormWeight | None) -> Array:
+        if norm is None:
+            return x
+        return ops.rms_norm(x, self._weight(norm.weight), norm.epsilon)
+
+    def _vector(self, weight: Weight | None) -> Array | None:
+        return None if weight is None else self._weight(weight)
+
+    def _weight(self, weight: Weight) -> Array:
+        if weight.name not in self._weights:
+            self._weights[weight.name] = self._checkpoint.tensors[weight.name].decode()
+        return self._weights[weight.name]

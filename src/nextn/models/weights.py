@@ -1,0 +1,84 @@
+"""Named, shape-checked access to a checkpoint's tensors while a family describes itself."""
+
+from __future__ import annotations
+
+import re
+
+from nextn.errors import FileFormatError, UnsupportedModelError
+from nextn.files import Checkpoint
+from nextn.plan import NormWeight, Weight
+
+_HEAD_TENSOR = re.compile(r"^blk\.\d+\.nextn\.")
+_UNUSED_SHOWN = 3
+
+
+class WeightReader:
+    """Gives a family its weights and remembers which were asked for."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._used: set[str] = set()
+
+    def matrix(self, name: str, rows: int, columns: int) -> Weight:
+        """A required matrix of `rows` outputs by `columns` inputs."""
+        return self._checked(name, (rows, columns))
+
+    def vector(self, name: str, width: int) -> Weight:
+        """A required vector."""
+        return self._checked(name, (width,))
+
+    def optional_vector(self, name: str, width: int) -> Weight | None:
+        """A vector that some models of the family have, such as a bias."""
+        return self._checked(name, (width,)) if name in self._checkpoint.tensors else None
+
+    def norm(self, name: str, width: int, epsilon: float) -> NormWeight:
+        """A required norm weight with its epsilon."""
+        return NormWeight(self.vector(name, width), epsilon)
+
+    def output(self, vocab_size: int, hidden: int) -> Weight:
+        """The output matrix: its own, or the embedding where the model ties the two."""
+        own = "output.weight" in self._checkpoint.tensors
+        name = "output.weight" if own else "token_embd.weight"
+        return self.matrix(name, vocab_size, hidden)
+
+    def ignore(self, name: str) -> None:
+        """Say that a tensor is known and rightly left unused."""
+        self._used.add(name)
+
+    def check_all_used(self) -> None:
+        """Refuse a file with tensors that the family does not know: they would change the text.
+
+        Tensors of a prediction head (`nextn`) and of the blocks that hold one are left out: the
+        text does not depend on them.
+        """
+        head_blocks = {
+            name.split(".")[1] for name in self._checkpoint.tensors if _HEAD_TENSOR.match(name)
+        }
+        unused = [
+            name
+            for name in self._checkpoint.tensors
+            if name not in self._used
+            and not (name.startswith("blk.") and name.split(".")[1] in head_blocks)
+        ]
+        if unused:
+            shown = ", ".join(unused[:_UNUSED_SHOWN])
+            more = f" and {len(unused) - _UNUSED_SHOWN} more" if len(unused) > _UNUSED_SHOWN else ""
+            raise UnsupportedModelError(
+                f"{self._checkpoint.path}: tensor {shown}{more}: not known for the architecture "
+                f"{self._checkpoint.architecture!r}, and the text would be wrong without it"
+            )
+
+    def _checked(self, name: str, shape: tuple[int, ...]) -> Weight:
+        tensor = self._checkpoint.tensors.get(name)
+        if tensor is None:
+            raise FileFormatError(
+                self._checkpoint.path, f"tensor {name}", "missing; the file is incomplete"
+            )
+        if tensor.shape != shape:
+            raise FileFormatError(
+                self._checkpoint.path,
+                f"tensor {name}",
+                f"has the shape {list(tensor.shape)}, but the metadata says {list(shape)}",
+            )
+        self._used.add(name)
+        return Weight(name, shape[0] if len(shape) > 1 else 1, shape[-1])

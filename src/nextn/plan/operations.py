@@ -1,0 +1,229 @@
+"""The operations that a plan is made of.
+
+Every value is a float32 array [rows, width], one row per token of the step. Operations are frozen
+records; what they compute is defined by `nextn.backends.reference`, one function per operation.
+Optional fields such as `Linear.norm` are what `fuse` fills in: a fused operation means exactly what
+the separate ones mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Activation: TypeAlias = Literal["silu", "gelu"]
+"""`silu` is x * sigmoid(x); `gelu` is the tanh approximation (Hendrycks and Gimpel, 2016)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """The result of an operation: float32 [rows, width]."""
+
+    index: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A tensor of the checkpoint by name: `rows` outputs by `columns` inputs; vectors: one row."""
+
+    name: str
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class NormWeight:
+    """The parameters of a root-mean-square norm (Zhang and Sennrich, 2019): x / rms(x) * weight."""
+
+    weight: Weight
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rotary:
+    """Rotary position embedding (Su et al., 2021) over the first 2 * len(frequencies) elements.
+
+    Pair i is turned by position * frequencies[i] radians. `interleaved` pairs elements (2i, 2i+1);
+    otherwise (i, i + len(frequencies)). `magnitude` multiplies the turned elements (YaRN).
+    """
+
+    frequencies: tuple[float, ...]
+    interleaved: bool
+    magnitude: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """out = table[token] * scale."""
+
+    out: Value
+    table: Weight
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """out = rms_norm(x), plus `residual` where given."""
+
+    out: Value
+    x: Value
+    norm: NormWeight
+    residual: Value | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeadNorm:
+    """out = rms_norm of each of the `heads` equal parts of x, with one shared weight."""
+
+    out: Value
+    x: Value
+    norm: NormWeight
+    heads: int
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """outs[i] = weights[i] @ x + biases[i], over a shared input.
+
+    With `norm`, x is normalised first. With `activation`, there are two weights (gate, up) and one
+    output: activation(gate @ x) * (up @ x). With `residual`, there is one output and the residual
+    is added to it.
+    """
+
+    outs: tuple[Value, ...]
+    x: Value
+    weights: tuple[Weight, ...]
+    biases: tuple[Weight | None, ...]
+    norm: NormWeight | None = None
+    activation: Activation | None = None
+    residual: Value | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """out = activation(gate) * up."""
+
+    out: Value
+    gate: Value
+    up: Value
+    activation: Activation
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """out = a + b."""
+
+    out: Value
+    a: Value
+    b: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """out = x with each of its `heads` parts turned by the row's position."""
+
+    out: Value
+    x: Value
+    heads: int
+    rotary: Rotary
+
+
+@dataclass(frozen=True, slots=True)
+class Attend:
+    """Causal attention of each row over its own sequence, through the key/value cache.
+
+    The row's key and value are stored first, at its position in cache layer `layer`. Query head h
+    reads key head h // (heads / kv_heads). With `window`, a row at position p sees the positions
+    p - window + 1 .. p. With `query_norm`, `key_norm` and `rotary`, queries and keys are normalised
+    per head and turned before that, in this order.
+    """
+
+    out: Value
+    query: Value
+    key: Value
+    value: Value
+    layer: int
+    heads: int
+    kv_heads: int
+    head_width: int
+    scale: float
+    window: int | None = None
+    query_norm: NormWeight | None = None
+    key_norm: NormWeight | None = None
+    rotary: Rotary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """The step's result: weight @ rms_norm(x), for the rows that want logits."""
+
+    x: Value
+    weight: Weight
+    norm: NormWeight | None = None
+
+
+Operation: TypeAlias = Embed | Norm | HeadNorm | Linear | Activate | Add | Rope | Attend | Logits
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One step of a model, and what its cache needs.
+
+    `cache_layers` lists (kv_heads, head_width) for each cache layer.
+    """
+
+    operations: tuple[Operation, ...]
+    cache_layers: tuple[tuple[int, int], ...]
+    vocab_size: int
+    weights: tuple[Weight, ...] = field(default=())
+
+
+def inputs_of(operation: Operation) -> tuple[Value, ...]:
+    """The values that an operation reads, in a fixed order."""
+    match operation:
+        case Embed():
+            return ()
+        case Norm() | Linear():
+            residual = operation.residual
+            return (operation.x,) if residual is None else (operation.x, residual)
+        case Activate():
+            return (operation.gate, operation.up)
+        case Add():
+            return (operation.a, operation.b)
+        case Attend():
+            return (operation.query, operation.key, operation.value)
+        case HeadNorm() | Rope() | Logits():
+            return (operation.x,)
+
+
+def outputs_of(operation: Operation) -> tuple[Value, ...]:
+    """The values that an operation writes."""
+    match operation:
+        case Linear():
+            return operation.outs
+        case Logits():
+            return ()
+        case _:
+            return (operation.out,)
+
+
+def weights_of(operation: Operation) -> tuple[Weight, ...]:
+    """The checkpoint tensors that an operation uses."""
+    match operation:
+        case Embed():
+            return (operation.table,)
+        case Norm() | HeadNorm():
+            return (operation.norm.weight,)
+        case Linear():
+            biases = tuple(bias for bias in operation.biases if bias is not None)
+            norm = () if operation.norm is None else (operation.norm.weight,)
+            return (*norm, *operation.weights, *biases)
+        case Logits():
+            norm = () if operation.norm is None else (operation.norm.weight,)
+            return (*norm, operation.weight)
+        case Attend():
+            norms = (operation.query_norm, operation.key_norm)
+            return tuple(norm.weight for norm in norms if norm is not None)
+        case Activate() | Add() | Rope():
+            return ()

@@ -1,0 +1,130 @@
+"""Plans over random weights without a file: what both executors need of a checkpoint, in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextn.backends import BLOCK_TOKENS, Rows
+from nextn.backends.cpu import CpuExecutor
+from nextn.backends.reference import ReferenceExecutor
+from nextn.files import BLOCK_TYPES, BlockType, decode
+from nextn.plan import Plan, Weight
+
+BLOCKS_PER_SEQUENCE = 40
+TYPE_BY_NAME = {block_type.name: block_type for block_type in BLOCK_TYPES.values()}
+# Byte positions of the float16 scales in a block, and what they may hold.
+_SCALES = {
+    "Q4_0": (0,),
+    "Q4_1": (0, 2),
+    "Q5_0": (0,),
+    "Q5_1": (0, 2),
+    "Q8_0": (0,),
+    "Q4_K": (0, 2),
+    "Q5_K": (0, 2),
+    "Q6_K": (208,),
+}
+
+
+def random_blocks(
+    block_type: BlockType, rows: int, columns: int, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Valid random blocks: any codes, scales that give values of about 1 / sqrt(columns)."""
+    name = block_type.name
+    if name in ("F32", "F16", "BF16"):
+        values = (rng.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
+        if name == "F16":
+            return values.astype(np.float16).view(np.uint8).reshape(-1)
+        if name == "BF16":
+            return (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8).reshape(-1)
+        return values.view(np.uint8).reshape(-1)
+    blocks = rows * columns // block_type.elements
+    data = rng.integers(0, 256, (blocks, block_type.bytes), dtype=np.uint8)
+    size = {"Q4_K": 0.004, "Q5_K": 0.002, "Q6_K": 0.0005, "Q8_0": 0.01}.get(name, 0.1)
+    for at in _SCALES[name]:
+        scale = (rng.uniform(-size, size, (blocks, 1)) / np.sqrt(columns)).astype(np.float16)
+        data[:, at : at + 2] = scale.view(np.uint8)
+    return data.reshape(-1)
+
+
+@dataclass
+class SyntheticTensor:
+    """Stands for `nextn.files.Tensor`."""
+
+    block_type: BlockType
+    shape: tuple[int, ...]
+    data: NDArray[np.uint8]
+
+    def decode(self) -> NDArray[np.float32]:
+        return decode(self.block_type, self.data.reshape(self.shape[0], -1)).reshape(self.shape)
+
+    def decode_rows(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        return decode(self.block_type, self.data.reshape(self.shape[0], -1)[ids])
+
+    def release(self) -> None:
+        pass
+
+
+class SyntheticCheckpoint:
+    """Random weights for every tensor that a plan names; `types` gives formats by name."""
+
+    def __init__(self, plan: Plan, types: dict[str, str] | None = None, seed: int = 0) -> None:
+        rng = np.random.default_rng(seed)
+        self.path = Path("synthetic.gguf")
+        self.tensors: dict[str, SyntheticTensor] = {}
+        for weight in plan.weights:
+            block_type = TYPE_BY_NAME[(types or {}).get(weight.name, "F32")]
+            data = random_blocks(block_type, weight.rows, weight.columns, rng)
+            if weight.rows == 1:  # a norm or a bias: around 1
+                data = (data.view(np.float32) + np.float32(1)).view(np.uint8)
+            self.tensors[weight.name] = SyntheticTensor(block_type, _shape(weight), data)
+
+
+def _shape(weight: Weight) -> tuple[int, ...]:
+    return (weight.columns,) if weight.rows == 1 else (weight.rows, weight.columns)
+
+
+def both_executors(
+    plan: Plan, checkpoint: SyntheticCheckpoint, *, threads: int = 2, kernels: str | None = None
+) -> tuple[ReferenceExecutor, CpuExecutor]:
+    """The reference and the native executor of a plan, with room for four sequences."""
+    limits = {
+        "context_length": BLOCKS_PER_SEQUENCE * BLOCK_TOKENS,
+        "block_count": 4 * BLOCKS_PER_SEQUENCE,
+        "max_rows": 64,
+    }
+    reference = ReferenceExecutor(checkpoint, plan, **limits)  # type: ignore[arg-type]
+    native = CpuExecutor(checkpoint, plan, threads=threads, kernels=kernels, **limits)  # type: ignore[arg-type]
+    return reference, native
+
+
+def block_tables() -> NDArray[np.int32]:
+    """Four sequences, whose blocks lie scattered."""
+    ids = np.random.default_rng(3).permutation(4 * BLOCKS_PER_SEQUENCE)
+    return ids.astype(np.int32).reshape(4, -1)
+
+
+def sequence_rows(tokens: list[int], position: int = 0, slot: int = 0) -> Rows:
+    """Rows of one sequence that all want logits."""
+    count = len(tokens)
+    return Rows(
+        np.array(tokens, np.int32),
+        np.arange(position, position + count, dtype=np.int32),
+        np.full(count, slot, np.int32),
+        np.ones(count, np.bool_),
+        block_tables(),
+    )
+
+
+def joined_rows(parts: list[Rows]) -> Rows:
+    """Several sequences' rows in one step."""
+    return Rows(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("tokens", "positions", "slots", "wants_logits")
+        ),
+        parts[0].block_tables,
+    )

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nextn import _native
+from nextn.plan import NormWeight, Plan, Tracer, Weight, fuse
+from tests.backends.synthetic import (
+    TYPE_BY_NAME,
+    SyntheticCheckpoint,
+    both_executors,
+    sequence_rows,
+)
+
+KERNELS = _native.available_kernels()
+QUANTISED = [name for name in TYPE_BY_NAME if name.startswith("Q")]
+FLOATS = ["F32", "F16", "BF16"]
+COLUMNS = 256
+VOCAB = 37  # not whole tiles
+
+
+def matrix_plan() -> Plan:
+    """Embedding, then the output matrix: a product of each row's own vector."""
+    step = Tracer()
+    step.logits(step.embed(Weight("table", VOCAB, COLUMNS)), Weight("output", VOCAB, COLUMNS))
+    return step.plan()
+
+
+def product_plan() -> Plan:
+    """The same product inside the model: its result leaves through an identity matrix."""
+    step = Tracer()
+    product = step.linear(
+        step.embed(Weight("table", VOCAB, COLUMNS)), Weight("output", VOCAB, COLUMNS)
+    )
+    step.logits(product, Weight("identity", VOCAB, VOCAB))
+    return step.plan()
+
+
+def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.abs(got - expected).max() / np.abs(expected).max())
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("name", FLOATS)
+def test_float_weights_match_the_reference_to_rounding(name: str, kernels: str) -> None:
+    plan = matrix_plan()
+    checkpoint = SyntheticCheckpoint(plan, {"output": name, "table": "F32"})
+    reference, native = both_executors(plan, checkpoint, kernels=kernels)
+    rows = sequence_rows(list(range(VOCAB)))
+    assert relative_error(native.step(rows), reference.step(rows)) < 1e-5
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("name", QUANTISED)
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7, 8, 13])
+@pytest.mark.parametrize("place", ["logits", "linear"])
+def test_quantised_products_are_exact_for_exact_activations(
+    name: str, place: str, count: int, kernels: str
+) -> None:
+    # Rows that are already whole multiples of their largest element over 127 quantise without loss:
+    # what is left is the rounding of float32 sums.
+    plan = matrix_plan() if place == "logits" else product_plan()
+    checkpoint = SyntheticCheckpoint(plan, {"output": name, "table": "F32"})
+    rng = np.random.default_rng(count)
+    codes = rng.integers(-126, 127, (VOCAB, COLUMNS)).astype(np.float32)
+    codes[:, ::16] = 127.0
+    checkpoint.tensors["table"].data = (codes / 64).view(np.uint8).reshape(-1)
+    if place == "linear":
+        identity = np.eye(VOCAB, dtype=np.float32)
+        checkpoint.tensors["identity"].data = identity.view(np.uint8).reshape(-1)
+    reference, native = both_executors(plan, checkpoint, kernels=kernels)
+    rows = sequence_rows(rng.integers(0, VOCAB, count).tolist())
+    assert relative_error(native.step(rows), reference.step(rows)) < 3e-6
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_quantising_the_activations_costs_less_than_a_hundredth(name: str) -> None:
+    plan = matrix_plan()
+    checkpoint = SyntheticCheckpoint(plan, {"output": name, "table": "F32"})
+    reference, native = both_executors(plan, checkpoint)
+    rows = sequence_rows(list(range(VOCAB)))
+    got, expected = native.step(rows), reference.step(rows)
+    error = np.sqrt(np.mean(np.square(got - expected)) / np.mean(np.square(expected)))
+    assert error < 0.01
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_every_instruction_set_gives_the_same_result(name: str) -> None:
+    plan = matrix_plan()
+    checkpoint = SyntheticCheckpoint(plan, {"output": name, "table": "F32"})
+    rows = sequence_rows([3, 1, 4, 1, 5])
+    results = [
+        both_executors(plan, checkpoint, kernels=kernels)[1].step(rows).copy()
+        for kernels in KERNELS
+    ]
+    for result in results[1:]:
+        assert relative_error(result, results[0]) < 2e-6
+
+
+@pytest.mark.parametrize("name", list(TYPE_BY_NAME))
+def test_embedding_rows_are_those_of_the_definition(name: str) -> None:
+    step = Tracer()
+    step.logits(step.embed(Weight("table", VOCAB, COLUMNS), scale=3.5), Weight("eye", 256, 256))
+    plan = step.plan()
+    checkpoint = SyntheticCheckpoint(plan, {"table": name})
+    checkpoint.tensors["eye"].data = np.eye(256, dtype=np.float32).view(np.uint8).reshape(-1)
+    _, native = both_executors(plan, checkpoint)
+    expected = checkpoint.tensors["table"].decode() * np.float32(3.5)
+    got = native.step(sequence_rows(list(range(VOCAB))))
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_bias_activation_residual_and_norms_match_the_reference(
+    activation: str, fused: bool
+) -> None:
+    step = Tracer()
+    x = step.embed(Weight("table", VOCAB, 80))
+    h = step.norm(x, NormWeight(Weight("norm", 1, 80), 1e-5))
+    gate = step.linear(h, Weight("gate", 112, 80), Weight("gate.bias", 1, 112))
+    up = step.linear(h, Weight("up", 112, 80), Weight("up.bias", 1, 112))
+    down = step.linear(step.activate(gate, up, activation), Weight("down", 80, 112))  # type: ignore[arg-type]
+    x = step.add(x, down)
+    x = step.add(step.norm(x, NormWeight(Weight("post", 1, 80), 1e-5)), x)
+    step.logits(step.norm(x, NormWeight(Weight("last", 1, 80), 1e-5)), Weight("output", VOCAB, 80))
+    plan = fuse(step.plan()) if fused else step.plan()
+    reference, native = both_executors(plan, SyntheticCheckpoint(plan))
+    rows = sequence_rows(list(range(20)))
+    assert relative_error(native.step(rows), reference.step(rows)) < 1e-5
