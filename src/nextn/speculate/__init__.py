@@ -1,0 +1,22 @@
+"""Guessing tokens ahead of the model, and deciding how many guesses to verify."""
+
+from __future__ import annotations
+
+from nextn.speculate.accept import accept
+from nextn.speculate.base import Committed, Draft, Drafter, Want
+from nextn.speculate.depth import DEFAULT_MAX_DEPTH, DepthController
+from nextn.speculate.statistics import DrafterStatistics, SpeculationStatistics
+from nextn.speculate.suffix import SuffixDrafter
+
+__all__ = [
+    "DEFAULT_MAX_DEPTH",
+    "Committed",
+    "DepthController",
+    "Draft",
+    "Drafter",
+    "DrafterStatistics",
+    "SpeculationStatistics",
+    "SuffixDrafter",
+    "Want",
+    "accept",
+]

@@ -1,0 +1,73 @@
+"""Counting what speculation brought."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nextn.speculate.base import Draft
+
+
+@dataclass(slots=True)
+class DrafterStatistics:
+    """What became of the tokens of one drafter.
+
+    Attributes:
+        drafted: tokens that were verified.
+        accepted: tokens of them that the trunk chose itself.
+        drafted_at: verified tokens by their index in the draft.
+        accepted_at: accepted tokens by their index in the draft.
+    """
+
+    drafted: int = 0
+    accepted: int = 0
+    drafted_at: list[int] = field(default_factory=list)
+    accepted_at: list[int] = field(default_factory=list)
+
+    @property
+    def acceptance(self) -> float:
+        """Accepted share of the verified tokens; 0 if there were none."""
+        return self.accepted / self.drafted if self.drafted else 0.0
+
+    def _count(self, drafted: int, accepted: int) -> None:
+        self.drafted += drafted
+        self.accepted += accepted
+        missing = drafted - len(self.drafted_at)
+        if missing > 0:
+            self.drafted_at.extend([0] * missing)
+            self.accepted_at.extend([0] * missing)
+        for index in range(drafted):
+            self.drafted_at[index] += 1
+        for index in range(accepted):
+            self.accepted_at[index] += 1
+
+
+@dataclass(slots=True)
+class SpeculationStatistics(DrafterStatistics):
+    """The same over all drafters, and the steps of decoding that they shortened.
+
+    Attributes:
+        steps: steps of decoding of one sequence, those without a draft included.
+        by_drafter: the share of each drafter, by name.
+    """
+
+    steps: int = 0
+    by_drafter: dict[str, DrafterStatistics] = field(default_factory=dict)
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens that a step of decoding yields on average; 0 before the first."""
+        return (self.steps + self.accepted) / self.steps if self.steps else 0.0
+
+    def record(self, draft: Draft | None, accepted: int) -> None:
+        """Count one step of decoding of one sequence.
+
+        Args:
+            draft: the draft as verified, cut to its depth; None or empty if there was none.
+            accepted: how many of its tokens were accepted.
+        """
+        self.steps += 1
+        if draft is None or not draft.tokens:
+            return
+        drafted = len(draft.tokens)
+        self._count(drafted, accepted)
+        self.by_drafter.setdefault(draft.drafter, DrafterStatistics())._count(drafted, accepted)

@@ -1,0 +1,93 @@
+import random
+
+import pytest
+
+from nextn.speculate.costs import STALE_STEPS, StepCosts, prior_cost
+
+TRUE = {1: 4.0e-3, 2: 4.2e-3, 4: 4.6e-3, 8: 9.0e-3}
+
+
+def measured(
+    steps: int = 400, noise: float = 0.0, spikes: float = 0.0, drift: float = 0.0, seed: int = 0
+) -> StepCosts:
+    rng = random.Random(seed)
+    costs = StepCosts()
+    for step in range(steps):
+        rows = rng.choice(list(TRUE))
+        seconds = TRUE[rows] * (1 + drift * step) * (1 + abs(rng.gauss(0, noise)))
+        costs.observe(rows, seconds * (5.0 if rng.random() < spikes else 1.0))
+    return costs
+
+
+def ratio(costs: StepCosts, rows: int) -> float:
+    return costs.cost(rows) / costs.cost(1)
+
+
+def test_the_assumed_costs_hold_until_something_is_measured() -> None:
+    costs = StepCosts()
+    assert [costs.cost(rows) for rows in (1, 2, 9)] == [prior_cost(1), prior_cost(2), prior_cost(9)]
+    costs.observe(1, 0.02)
+    assert ratio(costs, 9) == pytest.approx(prior_cost(9))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("noise", "spikes", "drift", "tolerance"),
+    [
+        (0.0, 0.0, 0.0, 0.005),
+        (0.03, 0.0, 0.0, 0.03),
+        (0.03, 0.03, 0.0, 0.05),
+        (0.03, 0.0, 0.005, 0.05),
+    ],
+)
+def test_ratios_are_learned_through_noise_spikes_and_drift(
+    seed: int, noise: float, spikes: float, drift: float, tolerance: float
+) -> None:
+    costs = measured(noise=noise, spikes=spikes, drift=drift, seed=seed)
+    for rows, seconds in TRUE.items():
+        assert ratio(costs, rows) == pytest.approx(seconds / TRUE[1], rel=tolerance)
+
+
+def test_unmeasured_row_counts_are_interpolated() -> None:
+    costs = measured()
+    assert ratio(costs, 6) == pytest.approx((TRUE[4] + TRUE[8]) / 2 / TRUE[1], rel=0.01)
+    assert ratio(costs, 16) == pytest.approx(TRUE[8] / TRUE[1] * prior_cost(16) / prior_cost(8))
+
+
+def test_cost_never_falls_with_rows() -> None:
+    costs = StepCosts()
+    for _ in range(20):
+        costs.observe(1, 4.0e-3)
+        costs.observe(3, 7.0e-3)
+        costs.observe(4, 5.0e-3)
+    curve = [costs.cost(rows) for rows in range(1, 12)]
+    assert curve == sorted(curve)
+
+
+def test_a_long_run_of_one_row_count_leaves_the_ratios_alone() -> None:
+    costs = measured()
+    before = ratio(costs, 8)
+    for step in range(2000):
+        costs.observe(1, TRUE[1] * (1 + step / 1000))
+    assert ratio(costs, 8) == pytest.approx(before, rel=0.03)
+
+
+def test_a_lasting_change_of_a_ratio_is_learned() -> None:
+    costs = measured(noise=0.02)
+    rng = random.Random(9)
+    for _ in range(300):
+        rows = rng.choice([1, 8])
+        costs.observe(rows, TRUE[1] * (1.0 if rows == 1 else 1.2))
+    assert ratio(costs, 8) == pytest.approx(1.2, rel=0.06)
+
+
+def test_hope_grows_with_age() -> None:
+    costs = measured()
+    assert costs.hoped(8) == costs.cost(8)
+    assert costs.hoped(30) < costs.cost(30)
+    for _ in range(STALE_STEPS):
+        costs.observe(1, TRUE[1])
+    once = costs.hoped(8) / costs.cost(8)
+    for _ in range(STALE_STEPS):
+        costs.observe(1, TRUE[1])
+    assert costs.hoped(8) / costs.cost(8) < once < 1

@@ -1,0 +1,177 @@
+import itertools
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nextn.speculate import Committed, DepthController, Draft
+from nextn.speculate.costs import prior_cost
+
+ACCEPTANCE = st.lists(st.floats(0.0, 0.99), max_size=4)
+
+
+def draft_of(acceptance: list[float]) -> Draft:
+    return Draft([0] * len(acceptance), acceptance, "test")
+
+
+def settled(cost: Callable[[int], float], rows: int, max_depth: int = 8) -> DepthController:
+    """A controller that has measured every number of rows up to `rows`."""
+    controller = DepthController(max_depth)
+    for _ in range(5):
+        for count in range(1, rows + 1):
+            controller.observe_step(count, 0.004 * cost(count))
+    return controller
+
+
+def expected_tokens(acceptance: list[float], depth: int) -> float:
+    return 1 + sum(math.prod(acceptance[: i + 1]) for i in range(depth))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(ACCEPTANCE, min_size=1, max_size=3),
+    st.lists(st.floats(0.0, 0.6), min_size=15, max_size=15),
+)
+def test_depths_are_the_optimum_over_all_combinations(
+    acceptances: list[list[float]], increments: list[float]
+) -> None:
+    curve = [1.0, *(1 + sum(increments[: i + 1]) for i in range(len(increments)))]
+    controller = settled(lambda rows: curve[rows - 1], 16)
+    drafts = [draft_of(acceptance) for acceptance in acceptances]
+    base = len(drafts)
+
+    def rate(depths: tuple[int, ...]) -> float:
+        tokens = sum(expected_tokens(a, d) for a, d in zip(acceptances, depths, strict=True))
+        return tokens / curve[base + sum(depths) - 1]
+
+    best = max(map(rate, itertools.product(*(range(len(a) + 1) for a in acceptances))))
+    plain = rate((0,) * base)
+    chosen = tuple(controller.choose(drafts, base))
+    assert all(0 <= d <= len(a) for d, a in zip(chosen, acceptances, strict=True))
+    if best > plain * 1.03:
+        assert rate(chosen) == pytest.approx(best, rel=0.002)
+    elif best < plain * 1.01:
+        assert sum(chosen) == 0
+
+
+def test_no_draft_means_depth_zero_and_fixed_depth_is_obeyed() -> None:
+    drafts = [draft_of([0.0] * 3), draft_of([]), draft_of([0.9] * 9)]
+    assert DepthController().choose([draft_of([])], 1) == [0]
+    fixed = DepthController(max_depth=8, fixed=4)
+    assert fixed.choose(drafts, 3) == [3, 0, 4]
+    assert fixed.limit(7) == 4
+    assert DepthController(max_depth=8).limit(7) == 8
+
+
+def test_more_tokens_than_max_depth_are_never_verified() -> None:
+    controller = settled(lambda rows: 1.0, 12, max_depth=5)
+    assert controller.choose([draft_of([0.99] * 9)], 1) == [5]
+
+
+def test_prompt_rows_do_not_make_hopeless_drafts_look_cheap() -> None:
+    # 100 prompt rows dwarf the price of a drafted row, but not what it takes from other work.
+    controller = settled(prior_cost, 120)
+    hopeless = draft_of([0.05] * 8)
+    assert controller.choose([hopeless], 1) == controller.choose([hopeless], 101) == [0]
+    assert controller.choose([draft_of([0.9] * 8)], 101)[0] > 3
+
+
+class Simulation:
+    """One sequence of steps with known costs and known acceptance."""
+
+    def __init__(self, cost: Callable[[int], float], seed: int, noise: float = 0.02) -> None:
+        self.cost = cost
+        self.rng = random.Random(seed)
+        self.noise = noise
+        self.controller = DepthController(max_depth=8)
+
+    def run(self, steps: int, claimed: float, true: float) -> tuple[float, list[int]]:
+        """Speed against plain decoding (1: as fast), and the depths."""
+        seconds, tokens, depths = 0.0, 0, []
+        for _ in range(steps):
+            draft = draft_of([claimed] * 8)
+            depth = self.controller.choose([draft], 1)[0]
+            accepted = 0
+            while accepted < depth and self.rng.random() < true:
+                accepted += 1
+            seconds += self.cost(1 + depth)
+            tokens += 1 + accepted
+            depths.append(depth)
+            slow = 1 + abs(self.rng.gauss(0, self.noise))
+            slow *= self.rng.choice([1.5, 3, 8]) if self.rng.random() < 0.01 else 1.0
+            self.controller.observe_step(1 + depth, 0.004 * self.cost(1 + depth) * slow)
+            verified = draft.cut(depth) if depth else None
+            self.controller.observe([Committed(1, 0, [0] * (1 + accepted), 0, verified, accepted)])
+        return tokens * self.cost(1) / seconds, depths
+
+
+def linear(slope: float) -> Callable[[int], float]:
+    return lambda rows: 1 + slope * (rows - 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("slope", [0.03, 0.12, 0.9])
+@pytest.mark.parametrize("claimed", [0.0, 0.1, 0.5, 0.95])
+def test_never_slower_when_every_draft_fails(claimed: float, slope: float, seed: int) -> None:
+    simulation = Simulation(linear(slope), seed)
+    simulation.run(1000, claimed, 0.0)
+    speed, depths = simulation.run(3000, claimed, 0.0)
+    assert speed > 0.993
+    if claimed == 0.0:
+        assert not any(depths)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("claimed", [0.0, 0.1, 0.5, 0.95])
+def test_learning_that_drafts_fail_costs_a_few_steps(claimed: float, seed: int) -> None:
+    speed, _ = Simulation(linear(0.12), seed).run(600, claimed, 0.0)
+    assert 600 / speed - 600 < 12
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    ("slope", "acceptance"), [(0.01, 0.5), (0.12, 0.8), (0.12, 0.3), (0.3, 0.9), (0.9, 0.5)]
+)
+def test_speed_comes_close_to_the_optimum(slope: float, acceptance: float, seed: int) -> None:
+    cost = linear(slope)
+    ideal = max(expected_tokens([acceptance] * 8, d) / cost(1 + d) for d in range(9))
+    speed, _ = Simulation(cost, seed).run(2000, acceptance, acceptance)
+    assert speed > 0.95 * ideal
+
+
+def test_depth_follows_acceptance_that_collapses_and_recovers() -> None:
+    simulation = Simulation(linear(0.12), 0)
+    _, good = simulation.run(500, 0.85, 0.85)
+    _, bad = simulation.run(1000, 0.85, 0.0)
+    _, recovered = simulation.run(2000, 0.85, 0.85)
+    assert sum(good[-200:]) / 200 > 3
+    assert sum(bad[-500:]) / 500 < 0.1
+    assert sum(recovered[-200:]) / 200 > 3
+
+
+def test_plain_decoding_is_measured_again_while_speculation_pays() -> None:
+    # More context makes the plain step dearer, or the machine slows: all ratios need both sides.
+    _, depths = Simulation(linear(0.05), 0).run(3000, 0.95, 0.95)
+    assert 3 <= depths[100:].count(0) < 30
+
+
+def test_costs_that_change_are_found_again_from_depth_zero() -> None:
+    simulation = Simulation(linear(0.9), 1)
+    _, before = simulation.run(800, 0.6, 0.6)
+    simulation.cost = linear(0.02)
+    _, after = simulation.run(4000, 0.6, 0.6)
+    assert sum(before[-300:]) / 300 < 0.1
+    assert sum(after[-300:]) / 300 > 2
+
+
+def test_steps_with_prompt_rows_teach_no_costs() -> None:
+    controller = settled(prior_cost, 8)
+    draft = draft_of([0.6] * 8)
+    before = controller.choose([draft], 1)
+    for _ in range(50):
+        controller.observe_step(2, 5.0, pure=False)
+        controller.observe_step(2, 0.0)
+    assert controller.choose([draft], 1) == before
