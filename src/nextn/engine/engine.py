@@ -1,0 +1,211 @@
+"""The engine: runs any number of requests together, step by step."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence as Items
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextn.backends.base import BLOCK_TOKENS, Executor
+from nextn.cache import BlockCache
+from nextn.engine.events import Event
+from nextn.engine.request import GenerationRequest
+from nextn.engine.scheduler import Scheduler
+from nextn.engine.sequence import Sequence
+from nextn.engine.speculation import Speculation
+from nextn.engine.step import Run, build_rows, choose, commit
+from nextn.errors import NextnError
+from nextn.sampling import Choice
+from nextn.speculate import (
+    Committed,
+    DepthController,
+    Drafter,
+    SpeculationStatistics,
+    SuffixDrafter,
+)
+
+if TYPE_CHECKING:
+    from nextn.text.tokenizer import Tokenizer
+
+SHARED_PROMPT_CHUNK = 128
+"""Most prompt rows of a step in which other sequences wait for their next token."""
+
+
+class Engine:
+    """Writes texts with one executor.
+
+    With an executor that keeps row invariance, the text of a request depends on its prompt,
+    settings and seed only: not on other requests, drafts, chunks or preemption.
+
+    It is used from one thread at a time.
+
+    Args:
+        executor: computes the steps. Its cache must have room for one sequence of full length.
+        tokenizer: of the same model.
+        drafters: who guesses tokens; by default the suffix drafter alone. None of them may be used
+            by another engine.
+        depth: the depth controller, if not the default one.
+        prompt_chunk: most prompt rows of a step; by default as many as the executor takes.
+        shared_prompt_chunk: the same for steps in which other sequences decode.
+        max_sequences: most sequences that run at a time; others wait.
+
+    Attributes:
+        cache: which blocks are in use.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        tokenizer: Tokenizer,
+        *,
+        drafters: Items[Drafter] | None = None,
+        depth: DepthController | None = None,
+        prompt_chunk: int | None = None,
+        shared_prompt_chunk: int = SHARED_PROMPT_CHUNK,
+        max_sequences: int = 8,
+    ) -> None:
+        if executor.block_count * BLOCK_TOKENS < executor.context_length:
+            raise ValueError(
+                f"[engine] {executor.block_count} cache blocks cannot hold one sequence of "
+                f"{executor.context_length} tokens"
+            )
+        chunk = executor.max_rows if prompt_chunk is None else prompt_chunk
+        if min(chunk, shared_prompt_chunk, max_sequences) < 1:
+            raise ValueError("[engine] chunks and max_sequences must be at least 1")
+        self.cache = BlockCache(executor.block_count, BLOCK_TOKENS)
+        self._executor = executor
+        self._tokenizer = tokenizer
+        self._scheduler = Scheduler(
+            self.cache,
+            max_rows=executor.max_rows,
+            max_sequences=min(max_sequences, executor.max_rows),
+            prompt_chunk=chunk,
+            shared_prompt_chunk=min(chunk, shared_prompt_chunk),
+        )
+        self._speculation = Speculation(
+            [SuffixDrafter()] if drafters is None else drafters,
+            DepthController() if depth is None else depth,
+        )
+        self._submitted = 0
+        self._events: list[Event] = []
+        self._cancelled: deque[Sequence] = deque()
+        self._in_step = False
+
+    @property
+    def running(self) -> int:
+        """Sequences that are being written."""
+        return len(self._scheduler.running)
+
+    @property
+    def waiting(self) -> int:
+        """Sequences that wait for room."""
+        return len(self._scheduler.waiting)
+
+    @property
+    def statistics(self) -> SpeculationStatistics:
+        """What became of all drafts so far; those of finished requests included."""
+        return self._speculation.statistics
+
+    def submit(self, request: GenerationRequest) -> Sequence:
+        """Queue a request; it is written by the following steps.
+
+        Raises:
+            RequestError: the request is not possible; see `GenerationRequest.check`.
+        """
+        vocab_size, context_length = self._executor.vocab_size, self._executor.context_length
+        request.check(vocab_size, context_length)
+        self._submitted += 1
+        sequence = Sequence(
+            self._submitted,
+            request,
+            self._tokenizer,
+            vocab_size=vocab_size,
+            context_length=context_length,
+        )
+        self._scheduler.add(sequence)
+        return sequence
+
+    def cancel(self, sequence: Sequence) -> None:
+        """End a sequence and give its room back. One that has ended already is no error.
+
+        It may be called at any moment, by a finaliser in the middle of a step too: then the
+        sequence is removed when the step is over.
+        """
+        self._cancelled.append(sequence)
+        if not self._in_step:
+            self._remove_cancelled()
+
+    def step(self) -> list[Event]:
+        """Run one step of all sequences that can run.
+
+        Returns:
+            What was written, in order; nothing if there was nothing to do, or if only parts of
+            prompts were read. The token with a `finish_reason` is the last of its sequence.
+
+        Any exception, KeyboardInterrupt included, leaves the engine in order: all sequences can be
+        cancelled or go on, from what the cache still has of them.
+        """
+        try:
+            self._in_step = True
+            self._remove_cancelled()
+            runs = self._scheduler.plan()
+            if runs:
+                self._run(runs)
+        except BaseException:
+            self._scheduler.requeue_all()
+            raise
+        finally:
+            self._in_step = False
+            self._remove_cancelled()
+        events, self._events = self._events, []
+        return events
+
+    def _run(self, runs: list[Run]) -> None:
+        """Draft, compute, choose, commit, learn."""
+        self._speculation.draft(runs, self._executor.max_rows)
+        started = time.perf_counter()
+        logits = self._executor.step(build_rows(runs))
+        # All choices first: they change nothing, so that what breaks here breaks nothing.
+        choices = [_choose(run, logits) for run in runs]
+        now = time.perf_counter()
+        committed: list[Committed] = []
+        for run, chosen in zip(runs, choices, strict=True):
+            run.sequence.mark_started(started)
+            if isinstance(chosen, NextnError):
+                self._events.append(Event(run.sequence, None, chosen))
+                self._cancelled.append(run.sequence)
+            else:
+                committed.append(self._commit(run, chosen, now))
+        self._speculation.observe(runs, committed, now - started)
+        for run in runs:
+            if run.sequence.finish_reason is not None:
+                self._end(run.sequence)
+
+    def _commit(self, run: Run, choices: list[Choice], now: float) -> Committed:
+        committed, tokens = commit(run, choices)
+        self._events += [Event(run.sequence, token) for token in tokens]
+        if tokens:
+            drafted = 0 if committed.drafted is None else len(committed.drafted.tokens)
+            run.sequence.count_step(drafted, committed.accepted, now)
+            self._speculation.statistics.record(committed.drafted, committed.accepted)
+        return committed
+
+    def _remove_cancelled(self) -> None:
+        while self._cancelled:
+            self._end(self._cancelled.popleft())
+
+    def _end(self, sequence: Sequence) -> None:
+        self._scheduler.remove(sequence)
+        self._speculation.close(sequence.id)
+
+
+def _choose(run: Run, logits: NDArray[np.float32]) -> list[Choice] | NextnError:
+    """The choices of a run, or why it cannot have any: one bad sequence must not end the others."""
+    try:
+        return choose(run, logits)
+    except NextnError as error:
+        return error

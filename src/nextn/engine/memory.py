@@ -1,0 +1,173 @@
+"""Whether a model fits into memory, asked before it is loaded.
+
+Without this check the system kills the process in the middle of loading, or much worse, swaps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from nextn.backends.base import BLOCK_TOKENS
+from nextn.errors import MemoryLimitError
+from nextn.files import Checkpoint
+from nextn.plan import Plan, assign_buffers
+
+_PACKING = 1.05  # packed weights are padded to whole tiles and 64-byte planes
+_FLOAT_BYTES = 4
+_CACHE_BYTES = {"cpu": 2, "reference": 4}  # per element
+_LEAST_CONTEXT = 256  # a smaller one is not worth a suggestion
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryNeed:
+    """Bytes that a model will use at most.
+
+    Attributes:
+        weights: the weights as the executor keeps them.
+        cache: keys and values of all cache blocks.
+        working: logits, and the values of one step.
+    """
+
+    weights: int
+    cache: int
+    working: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.cache + self.working
+
+
+def memory_need(
+    checkpoint: Checkpoint,
+    plan: Plan,
+    *,
+    backend: str,
+    block_count: int,
+    max_rows: int,
+    logits_rows: int,
+) -> MemoryNeed:
+    """What a model will use, computed from its header and plan.
+
+    Args:
+        checkpoint: the model.
+        plan: its fused plan.
+        backend: the executor's name.
+        block_count: blocks of the key/value cache.
+        max_rows: most rows of a step.
+        logits_rows: most rows of a step that want logits.
+    """
+    if backend == "reference":
+        weights = sum(weight.rows * weight.columns for weight in plan.weights) * _FLOAT_BYTES
+    else:
+        stored = sum(checkpoint.tensors[weight.name].nbytes for weight in plan.weights)
+        weights = int(stored * _PACKING)
+    elements = sum(2 * kv_heads * head_width for kv_heads, head_width in plan.cache_layers)
+    cache = block_count * BLOCK_TOKENS * elements * _CACHE_BYTES.get(backend, _FLOAT_BYTES)
+    values = max_rows * sum(assign_buffers(plan).widths) + logits_rows * plan.vocab_size
+    return MemoryNeed(weights, cache, values * _FLOAT_BYTES)
+
+
+def check_memory(path: Path, need: MemoryNeed, available: int | None, context: int) -> None:
+    """Refuse a model that does not fit.
+
+    Args:
+        path: the model file, for the message.
+        need: what it will use.
+        available: bytes that may be used; None if the system does not say.
+        context: positions that `need.cache` was computed for.
+
+    Raises:
+        MemoryLimitError: says both numbers, and the context that would fit if one does.
+    """
+    if available is None or need.total <= available:
+        return
+    left = available - need.weights - need.working
+    fitting = int(context * left / need.cache) // _LEAST_CONTEXT * _LEAST_CONTEXT
+    advice = f"load it with context={fitting}" if fitting > 0 else "take a smaller model"
+    raise MemoryLimitError(
+        f"{path}: needs {_megabytes(need.total)} of memory (weights {_megabytes(need.weights)}, "
+        f"cache {_megabytes(need.cache)} for a context of {context}, "
+        f"work {_megabytes(need.working)}), but {_megabytes(max(available, 0))} are available; "
+        f"{advice}"
+    )
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may still use: of the machine, and of its control groups.
+
+    Memory of the page cache counts as available, since it is given back when needed.
+
+    Args:
+        root: where `proc` and `sys` are.
+
+    Returns:
+        None if the system does not say.
+    """
+    limits = list(_group_limits(root))
+    machine = _fields(root / "proc/meminfo").get("MemAvailable:")
+    if machine is not None:
+        limits.append(machine * 1024)
+    return min(limits) if limits else None
+
+
+_VERSIONS = (
+    # files of the limit, the usage and the reclaimable memory; folders where it may be mounted
+    ("memory.max", "memory.current", "", ("sys/fs/cgroup", "sys/fs/cgroup/unified")),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_", ("sys/fs/cgroup/memory",)),
+)
+
+
+def _group_limits(root: Path) -> Iterator[int]:
+    """What each control group that contains this process leaves, in versions 2 and 1."""
+    paths = _group_paths(root / "proc/self/cgroup")
+    for (limit, usage, prefix, mounts), path in zip(_VERSIONS, paths, strict=True):
+        for mount in mounts:
+            # Inside a container the path may be the host's, and only the mount itself exists.
+            folder = root / mount / path
+            for group in (folder, *folder.parents):
+                most, used = _number(group / limit), _number(group / usage)
+                if most is not None and used is not None:
+                    stat = _fields(group / "memory.stat")
+                    files = (stat.get(f"{prefix}{kind}_file", 0) for kind in ("inactive", "active"))
+                    yield most - used + sum(files)
+                if group == root / mount:
+                    break
+
+
+def _group_paths(path: Path) -> tuple[str, str]:
+    """The control groups of this process, relative to their mounts, of version 2 and 1."""
+    unified = memory = ""
+    for line in _read(path).splitlines():
+        _, controllers, group = line.split(":", 2)
+        if not controllers:
+            unified = group.strip("/")
+        elif "memory" in controllers.split(","):
+            memory = group.strip("/")
+    return unified, memory
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """Lines of "name number ..."; nothing if there is no such file."""
+    pairs = (line.split() for line in _read(path).splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdigit()}
+
+
+def _number(path: Path) -> int | None:
+    """The number in a file; None if there is none: no such file, or "max"."""
+    text = _read(path).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _read(path: Path) -> str:
+    """The contents of a file; nothing if it cannot be read, as systems differ in what they have."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"

