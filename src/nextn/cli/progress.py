@@ -1,0 +1,114 @@
+"""Shows a download: a bar on a terminal, a few plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+from nextn.cli.text import bytes_text, one_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_PLAIN_INTERVAL = 10.0
+"""Seconds between two plain lines of one activity."""
+
+
+class ProgressDisplay:
+    """Shows what it is told about; see `nextn.files.sources.ProgressCallback`.
+
+    Nothing is drawn, and `rich` is not imported, before there is something to say.
+
+    Args:
+        quiet: show nothing.
+        stream: where to write; by default standard error.
+        clock: seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._quiet = quiet
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = clock
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._activity = ""
+        self._spoke = 0.0
+        self._complete = False
+
+    def __call__(self, activity: str, done: int, total: int | None, /) -> None:
+        """Show how far an activity is."""
+        if self._quiet:
+            return
+        activity = one_line(activity)
+        if self._stream.isatty():
+            self._draw(activity, done, total)
+        else:
+            self._say(activity, done, total)
+
+    def __enter__(self) -> ProgressDisplay:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _draw(self, activity: str, done: int, total: int | None) -> None:
+        if self._bar is None:
+            self._bar = _make_bar(self._stream)
+            self._bar.start()
+        if self._task is None or activity != self._activity:
+            self._activity = activity
+            self._task = self._bar.add_task(activity, total=total)
+        self._bar.update(self._task, completed=done, total=total)
+
+    def _say(self, activity: str, done: int, total: int | None) -> None:
+        now = self._clock()
+        new = activity != self._activity
+        if new:
+            self._activity = activity
+            self._complete = False
+        finished = total is not None and done >= total and not self._complete
+        if not new and not finished and now - self._spoke < _PLAIN_INTERVAL:
+            return
+        if self._complete:
+            return
+        self._complete = finished
+        self._spoke = now
+        amount = bytes_text(done) if total is None else f"{bytes_text(done)} of {bytes_text(total)}"
+        print(f"{activity}: {amount}" if done else activity, file=self._stream, flush=True)
+
+
+def _make_bar(stream: TextIO) -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+        console=Console(file=stream),
+    )
