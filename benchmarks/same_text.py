@@ -1,0 +1,153 @@
+"""Promise 1, measured: equal token ids and log probabilities whatever speeds the text up.
+
+Every prompt is continued greedily and at a temperature with three seeds, plainly: alone, one token
+per step, two threads. Then again in every other way that nextn can write it, and all must be equal
+to the last bit: drafts at every fixed depth and at the automatic one, one thread, in steps with
+seven other sequences, with the prompt read in chunks of 1, 7 and 64, and after a prefix-cache hit.
+
+    python benchmarks/same_text.py smollm2 --prompts 40 --tokens 256
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+
+from machine import write_result
+from nextn.backends import BLOCK_TOKENS, Executor, create_executor
+from nextn.engine import Engine, GenerationRequest
+from nextn.files import open_checkpoint
+from nextn.files.sources import resolve
+from nextn.sampling import SamplingParams
+from nextn.text.tokenizer import Tokenizer, load_tokenizer
+from prompts import VARIED
+
+CONTEXT = 1024
+TOGETHER = 8
+SEEDS = (1, 2, 3)
+GREEDY = SamplingParams(temperature=0.0, logprobs=0)
+SAMPLED = SamplingParams(temperature=0.8, logprobs=0)
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to write the same text."""
+
+    name: str
+    draft: int | str = "off"
+    threads: int = 2
+    together: int = TOGETHER
+    prompt_chunk: int = 512
+    repeat: bool = False  # write everything twice with one engine, and compare the second time
+
+
+WAYS = (
+    Way("automatic depth, alone", draft="auto", together=1),
+    Way("no drafts, with 7 others"),
+    *(Way(f"depth {depth}, with 7 others", draft=depth) for depth in range(1, 9)),
+    Way("automatic depth, with 7 others", draft="auto"),
+    Way("one thread", threads=1),
+    Way("one thread, depth 4", threads=1, draft=4),
+    *(Way(f"prompt chunks of {n}", prompt_chunk=n) for n in (1, 7, 64)),
+    Way("prefix-cache hit, depth 3", draft=3, repeat=True),
+)
+
+Written = list[tuple[tuple[int, ...], tuple[float | None, ...]]]
+
+
+def write(engine: Engine, requests: list[GenerationRequest]) -> Written:
+    """Run all requests; token ids and log probabilities of each."""
+    sequences = [engine.submit(request) for request in requests]
+    tokens: dict[int, list[int]] = {sequence.id: [] for sequence in sequences}
+    logprobs: dict[int, list[float | None]] = {sequence.id: [] for sequence in sequences}
+    while engine.running or engine.waiting:
+        for event in engine.step():
+            if event.token is None:
+                raise RuntimeError(f"a sequence failed: {event.error}")
+            tokens[event.sequence.id].append(event.token.id)
+            logprobs[event.sequence.id].append(event.token.logprob)
+    return [(tuple(tokens[s.id]), tuple(logprobs[s.id])) for s in sequences]
+
+
+def make_requests(
+    tokenizer: Tokenizer, checkpoint_template: str | None, prompts: int, tokens: int
+) -> list[GenerationRequest]:
+    """All prompts, greedy and sampled with each seed; no end tokens, so that all lengths agree."""
+    texts = list(VARIED[:prompts])
+    if checkpoint_template is not None:
+        texts = [f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n" for text in texts]
+    prompts_tokens = [tuple(tokenizer.encode(text, parse_special=True)) for text in texts]
+    settings = [replace(GREEDY, seed=0), *(replace(SAMPLED, seed=seed) for seed in SEEDS)]
+    return [
+        GenerationRequest(prompt=list(prompt), sampling=sampling, max_tokens=tokens, draft="off")
+        for sampling in settings
+        for prompt in prompts_tokens
+    ]
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", nargs="?", default="smollm2")
+    parser.add_argument("--prompts", type=int, default=len(VARIED))
+    parser.add_argument("--tokens", type=int, default=256)
+    arguments = parser.parse_args()
+    checkpoint = open_checkpoint(resolve(arguments.model).path)
+    tokenizer = load_tokenizer(checkpoint.tokenizer)
+    executors: dict[int, Executor] = {
+        threads: create_executor(
+            checkpoint,
+            threads=threads,
+            context_length=CONTEXT,
+            block_count=(2 * TOGETHER + 1) * CONTEXT // BLOCK_TOKENS,
+        )
+        for threads in (1, 2)
+    }
+    requests = make_requests(
+        tokenizer, checkpoint.chat_template, arguments.prompts, arguments.tokens
+    )
+
+    def run(way: Way) -> tuple[Written, float]:
+        engine = Engine(
+            executors[way.threads],
+            tokenizer,
+            prompt_chunk=way.prompt_chunk,
+            shared_prompt_chunk=way.prompt_chunk,
+            max_sequences=way.together,
+        )
+        wanted = [replace(request, draft=way.draft) for request in requests]
+        if way.repeat:
+            write(engine, [replace(request, max_tokens=1) for request in wanted])
+        started = time.perf_counter()
+        return write(engine, wanted), time.perf_counter() - started
+
+    plain, seconds = run(Way("plain", together=1))
+    total = sum(len(tokens) for tokens, _ in plain)
+    print(f"{'plain, alone':34} {total} tokens, {total / seconds:.0f} tokens/s", flush=True)
+    rows = []
+    for way in WAYS:
+        written, seconds = run(way)
+        pairs = [
+            (a, b)
+            for (ours, _), (expected, _) in zip(written, plain, strict=True)
+            for a, b in zip(ours, expected, strict=True)
+        ]
+        different = sum(a != b for a, b in pairs)
+        logprobs = sum(
+            a != b
+            for (_, ours), (_, expected) in zip(written, plain, strict=True)
+            for a, b in zip(ours, expected, strict=True)
+        )
+        print(
+            f"{way.name:34} {different} different tokens, {logprobs} different log probabilities, "
+            f"{len(pairs) / seconds:.0f} tokens/s",
+            flush=True,
+        )
+        rows.append({"way": way.name, "tokens": different, "logprobs": logprobs})
+    settings = {**vars(arguments), "tokens_compared_per_way": total}
+    print(write_result(f"same-text-{arguments.model}", {"settings": settings, "differences": rows}))
+
+
+if __name__ == "__main__":
+    main()
