@@ -12,15 +12,10 @@ import numpy as np
 import pytest
 
 import nextn
+from nextn.backends import BLOCK_TOKENS, Rows, create_executor
 from nextn.errors import MemoryLimitError, RequestError, UnsupportedModelError
 from nextn.sampling import Sampler, SamplingParams
-
-pytest.importorskip("nextn.files.sources")
-pytest.importorskip("nextn.text.chat_template")
-model_module = pytest.importorskip("nextn.model")
-tiny_gguf = pytest.importorskip("tests.support.tiny_gguf")
-
-from nextn.backends import BLOCK_TOKENS, Rows, create_executor  # noqa: E402
+from tests.support.tiny_gguf import write_tiny_model
 
 GREEDY: dict[str, Any] = {"temperature": 0.0, "max_tokens": 24, "ignore_end": True}
 MESSAGES = [{"role": "user", "content": "What is in the box?"}]
@@ -29,7 +24,7 @@ MESSAGES = [{"role": "user", "content": "What is in the box?"}]
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    tiny_gguf.write_tiny_model(path, "llama")
+    write_tiny_model(path, "llama")
     return path
 
 
@@ -165,7 +160,7 @@ def test_the_context_ends_a_text(path: Path) -> None:
 
 def test_a_model_without_a_template_cannot_chat(tmp_path: Path) -> None:
     path = tmp_path / "base.gguf"
-    tiny_gguf.write_tiny_model(path, "llama", chat_template=None)
+    write_tiny_model(path, "llama", chat_template=None)
     with (
         nextn.load(path, backend="reference", context=64) as model,
         pytest.raises(UnsupportedModelError, match="chat_template: missing"),
@@ -193,7 +188,7 @@ def test_impossible_arguments_of_load_are_refused(
 def test_a_model_that_does_not_fit_into_memory_is_not_loaded(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_module, "available_memory", lambda: 1_000_000)
+    monkeypatch.setattr("nextn.model.available_memory", lambda: 1_000_000)
     with pytest.raises(MemoryLimitError, match=r"needs .* MB .* but 1 MB are available"):
         nextn.load(path)
 

@@ -54,10 +54,10 @@ nextn::NormParameters norm_of(const Executor& executor, int weight, float epsilo
     return {executor.vector(weight), epsilon};
 }
 
-int add_matrix(Executor& executor, int type_id, int rows, int columns, Bytes data) {
+int add_matrix(Executor& executor, int type_id, int rows, int columns, Bytes data, bool mapped) {
     const BlockType type = checked_type(type_id, rows, columns, data.shape(0));
     nb::gil_scoped_release release;
-    return executor.add_matrix(type, rows, columns, data.data());
+    return executor.add_matrix(type, rows, columns, data.data(), mapped);
 }
 
 int add_cache_layer(Executor& executor, int kv_heads, int head_width) {
@@ -233,7 +233,7 @@ void bind_executor(nb::module_& m) {
             },
             "threads"_a, "max_rows"_a, "block_count"_a, "kernels"_a)
         .def("add_buffer", &Executor::add_buffer, "width"_a)
-        .def("add_matrix", &add_matrix, "type_id"_a, "rows"_a, "columns"_a, "data"_a)
+        .def("add_matrix", &add_matrix, "type_id"_a, "rows"_a, "columns"_a, "data"_a, "mapped"_a)
         .def(
             "add_vector",
             [](Executor& self, Floats values) {

@@ -6,6 +6,12 @@
 
 namespace nextn {
 
+namespace {
+
+constexpr ptrdiff_t kReleaseBytes = ptrdiff_t{1} << 20;
+
+}  // namespace
+
 Executor::Executor(const ExecutorLimits& limits, const KernelTable& kernels)
     : limits_(limits), kernels_(kernels), pool_(limits.threads) {
     scratch_.private_.resize(static_cast<size_t>(limits.threads));
@@ -19,7 +25,7 @@ int Executor::add_buffer(int width) {
     return static_cast<int>(buffers_.size()) - 1;
 }
 
-int Executor::add_matrix(BlockType type, int rows, int columns, const uint8_t* data) {
+int Executor::add_matrix(BlockType type, int rows, int columns, const uint8_t* data, bool mapped) {
     auto matrix = std::make_unique<PackedMatrix>();
     matrix->type = type;
     matrix->rows = rows;
@@ -33,9 +39,19 @@ int Executor::add_matrix(BlockType type, int rows, int columns, const uint8_t* d
     // The thread that will read a tile touches its memory first.
     pool_.run([&](int thread) {
         const Share share = share_of(m.tiles, thread, pool_.size());
+        const auto source_of = [&](int tile) {
+            const int row = std::min(tile * kTileRows, rows);
+            return data + static_cast<size_t>(row) * row_bytes(type, columns);
+        };
+        const uint8_t* kept = source_of(share.begin);
         for (int tile = share.begin; tile < share.end; ++tile) {
             pack_tile(type, data, rows, columns, tile,
                       packed + static_cast<size_t>(tile) * m.tile_bytes);
+            const uint8_t* end = source_of(tile + 1);
+            if (mapped && (end - kept >= kReleaseBytes || tile + 1 == share.end)) {
+                release_mapped(kept, end);
+                kept = end;
+            }
         }
     });
     matrices_.push_back(std::move(matrix));
@@ -68,9 +84,6 @@ int Executor::add_cache_layer(int kv_heads, int head_width) {
     layer->head_width = head_width;
     layer->head_stride =
         static_cast<size_t>(2 * kCacheBlockTokens) * static_cast<size_t>(head_width);
-    layer->block_stride = layer->head_stride * static_cast<size_t>(kv_heads);
-    layer->memory =
-        Memory(static_cast<size_t>(limits_.block_count) * layer->block_stride * sizeof(uint16_t));
     cache_layers_.push_back(std::move(layer));
     return static_cast<int>(cache_layers_.size()) - 1;
 }
@@ -85,6 +98,17 @@ void Executor::add_logits(std::unique_ptr<Logits> operation) {
 }
 
 void Executor::finish() {
+    size_t block_stride = 0;
+    for (const auto& layer : cache_layers_) {
+        block_stride += layer->head_stride * static_cast<size_t>(layer->kv_heads);
+    }
+    cache_ = Memory(static_cast<size_t>(limits_.block_count) * block_stride * sizeof(uint16_t));
+    uint16_t* data = cache_.as<uint16_t>();
+    for (const auto& layer : cache_layers_) {
+        layer->block_stride = block_stride;
+        layer->data = data;
+        data += layer->head_stride * static_cast<size_t>(layer->kv_heads);
+    }
     for (const auto& operation : operations_) operation->reserve(scratch_, limits_.max_rows);
 }
 
@@ -105,12 +129,6 @@ const float* Executor::step(const StepRows& rows) {
         }
     });
     return logits_.as<float>();
-}
-
-size_t Executor::cache_bytes() const {
-    size_t bytes = 0;
-    for (const auto& layer : cache_layers_) bytes += layer->memory.bytes();
-    return bytes;
 }
 
 }  // namespace nextn

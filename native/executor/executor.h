@@ -24,7 +24,9 @@ public:
 
     // Building. Every function returns the number by which operations refer to the thing.
     int add_buffer(int width);
-    int add_matrix(BlockType type, int rows, int columns, const uint8_t* data);
+    // Packs a row-major matrix. If `mapped`, `data` is a read-only mapping of a file, and its pages
+    // are given back as soon as they were read, so that the matrix is never twice in memory.
+    int add_matrix(BlockType type, int rows, int columns, const uint8_t* data, bool mapped);
     int add_vector(const float* values, int width);
     int add_rotary(const double* frequencies, int pairs, bool interleaved, double magnitude);
     int add_cache_layer(int kv_heads, int head_width);
@@ -47,7 +49,7 @@ public:
     int threads() const { return pool_.size(); }
     const KernelTable& kernels() const { return kernels_; }
     size_t weight_bytes() const { return weights_.bytes(); }
-    size_t cache_bytes() const;
+    size_t cache_bytes() const { return cache_.bytes(); }
 
 private:
     const ExecutorLimits limits_;
@@ -60,6 +62,7 @@ private:
     std::vector<float*> vectors_;
     std::vector<std::unique_ptr<RotaryTable>> rotaries_;
     std::vector<std::unique_ptr<CacheLayer>> cache_layers_;
+    Memory cache_;
     std::vector<std::unique_ptr<StepOperation>> operations_;
     Scratch scratch_;
     Memory logits_;

@@ -2,6 +2,7 @@
 #include "executor/memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <new>
@@ -23,8 +24,9 @@ Memory::Memory(size_t bytes) : bytes_(bytes) {
     data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data_ == MAP_FAILED) throw std::bad_alloc();
 #if defined(MADV_HUGEPAGE)
-    // A wish that the system may refuse; nothing depends on it.
-    if (bytes >= kHugePage) (void)madvise(data_, bytes, MADV_HUGEPAGE);
+    // A wish that the system may refuse; nothing depends on it. Small buffers do without: of most
+    // of them only the first rows are ever touched.
+    if (bytes >= kArenaChunk) (void)madvise(data_, bytes, MADV_HUGEPAGE);
 #endif
 }
 
@@ -51,6 +53,14 @@ uint8_t* Arena::allocate(size_t bytes) {
     used_ += bytes;
     total_ += bytes;
     return data;
+}
+
+void release_mapped(const uint8_t* begin, const uint8_t* end) {
+    const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    const uintptr_t first = align_up(reinterpret_cast<uintptr_t>(begin), page);
+    const uintptr_t last = reinterpret_cast<uintptr_t>(end) / page * page;
+    // A wish, too.
+    if (first < last) (void)madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
 }
 
 }  // namespace nextn

@@ -42,4 +42,8 @@ private:
     size_t total_ = 0;
 };
 
+// Tells the system that these bytes of a read-only mapping of a file are not needed in memory any
+// more. They stay readable, from the file. Whole pages only: others may hold bytes of neighbours.
+void release_mapped(const uint8_t* begin, const uint8_t* end);
+
 }  // namespace nextn

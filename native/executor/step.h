@@ -36,16 +36,17 @@ struct Buffer {
     float* row(int index) const { return data + static_cast<size_t>(index) * stride; }
 };
 
-// One layer of the key/value cache; see AttendTask for the layout of a block.
+// One layer of the key/value cache. A block holds all layers, one after the other, so that memory
+// is touched by block and not by layer; see AttendTask for the layout of a layer's part.
 struct CacheLayer {
     int kv_heads;
     int head_width;
     size_t head_stride;   // elements of one key head in one block
-    size_t block_stride;  // elements of one block
-    Memory memory;
+    size_t block_stride;  // elements of one block, with all layers
+    uint16_t* data;       // its part of block 0
 
     uint16_t* head(int block, int kv_head) const {
-        return memory.as<uint16_t>() + static_cast<size_t>(block) * block_stride +
+        return data + static_cast<size_t>(block) * block_stride +
                static_cast<size_t>(kv_head) * head_stride;
     }
 };

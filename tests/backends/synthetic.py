@@ -57,15 +57,13 @@ class SyntheticTensor:
     block_type: BlockType
     shape: tuple[int, ...]
     data: NDArray[np.uint8]
+    mapped: bool = False
 
     def decode(self) -> NDArray[np.float32]:
         return decode(self.block_type, self.data.reshape(self.shape[0], -1)).reshape(self.shape)
 
     def decode_rows(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         return decode(self.block_type, self.data.reshape(self.shape[0], -1)[ids])
-
-    def release(self) -> None:
-        pass
 
 
 class SyntheticCheckpoint:

@@ -139,14 +139,6 @@ def test_data_is_a_view_of_the_file_that_cannot_be_written(tmp_path: Path) -> No
         tensor.data[0] = 1
 
 
-def test_released_pages_are_read_again_from_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "tiny.gguf"
-    weights = write_tiny_model(path, "llama")
-    for name, tensor in open_checkpoint(path).tensors.items():
-        tensor.release()
-        np.testing.assert_array_equal(tensor.decode(), weights[name])
-
-
 def test_views_outlive_the_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     weights = write_tiny_model(path, "llama")

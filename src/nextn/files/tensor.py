@@ -26,7 +26,11 @@ class Tensor:
         shape: rows first, the contraction dimension last.
         block_type: format of its bytes.
         nbytes: size in the file.
+        mapped: whether the bytes are a read-only mapping of a file, so that their pages may be
+            dropped from memory at any time, and come back when they are touched.
     """
+
+    mapped = True
 
     def __init__(self, entry: TensorEntry, path: Path, mapping: mmap.mmap) -> None:
         self.path = path
@@ -75,15 +79,3 @@ class Tensor:
                     f"tensor {self.name}",
                     f"block {start + bad} holds NaN or infinity; the file is damaged",
                 )
-
-    def release(self) -> None:
-        """Tell the system that the bytes in memory are not needed any more.
-
-        They stay readable, from the file. A hint: where the system takes none, nothing happens.
-        """
-        page = mmap.PAGESIZE
-        # Whole pages only: the first and last may hold bytes of the neighbours.
-        first = -(-self._offset // page) * page
-        last = (self._offset + self.nbytes) // page * page
-        if last > first and hasattr(mmap, "MADV_DONTNEED"):
-            self._mapping.madvise(mmap.MADV_DONTNEED, first, last - first)

@@ -42,8 +42,8 @@ if _native.CACHE_BLOCK_TOKENS != BLOCK_TOKENS:
 class CpuExecutor:
     """See `nextn.backends.base.Executor`; the rows of a step are invariant bit for bit.
 
-    Weights are repacked once, matrix by matrix, and the pages of the file are given back, so that
-    the memory in use stays near the size of the file. The embedding table is read from the file.
+    Weights are repacked once, and the pages of the file are given back on the way, so that the
+    memory in use stays near the size of the file. The embedding table is read from the file.
     """
 
     backend = "cpu"
@@ -185,9 +185,8 @@ class CpuExecutor:
         if weight.name not in self._matrices:
             tensor = self._checkpoint.tensors[weight.name]
             self._matrices[weight.name] = self._native.add_matrix(
-                tensor.block_type.id, weight.rows, weight.columns, tensor.data
+                tensor.block_type.id, weight.rows, weight.columns, tensor.data, tensor.mapped
             )
-            tensor.release()
         return self._matrices[weight.name]
 
     def _vector(self, weight: Weight | None) -> int:
