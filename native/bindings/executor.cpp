@@ -129,11 +129,13 @@ void add(Executor& executor, int out, int a, int b) {
 }
 
 void linear(Executor& executor, std::vector<int> outs, int x, std::vector<int> matrices,
-            std::vector<int> biases, int norm_weight, float epsilon, int activation, int residual) {
+            std::vector<int> biases, int norm_weight, float epsilon, bool fine, int activation,
+            int residual) {
     auto op = std::make_unique<nextn::Linear>();
     require(!matrices.empty() && matrices.size() == biases.size(), "[linear] nothing to multiply");
     op->prologue.x = executor.buffer(x);
     op->prologue.norm = norm_of(executor, norm_weight, epsilon);
+    op->prologue.fine = fine;
     op->activation = activation;
     op->has_residual = residual >= 0;
     if (op->has_residual) op->residual = executor.buffer(residual);
@@ -256,7 +258,7 @@ void bind_executor(nb::module_& m) {
         .def("activate", &activate, "out"_a, "gate"_a, "up"_a, "activation"_a)
         .def("add", &add, "out"_a, "a"_a, "b"_a)
         .def("linear", &linear, "outs"_a, "x"_a, "matrices"_a, "biases"_a, "norm_weight"_a,
-             "epsilon"_a, "activation"_a, "residual"_a)
+             "epsilon"_a, "fine"_a, "activation"_a, "residual"_a)
         .def("attend", &attend, "out"_a, "query"_a, "key"_a, "value"_a, "layer"_a, "heads"_a,
              "scale"_a, "window"_a, "query_norm"_a, "key_norm"_a, "epsilon"_a, "rotary"_a)
         .def("logits", &logits, "x"_a, "matrix"_a, "norm_weight"_a, "epsilon"_a)

@@ -56,6 +56,7 @@ class Executor:
         biases: list[int],
         norm_weight: int,
         epsilon: float,
+        fine: bool,
         activation: int,
         residual: int,
     ) -> None: ...
