@@ -1,9 +1,9 @@
 """Compare nextn's tokenizer with llama.cpp's on varied text.
 
-    python benchmarks/compare_tokenizer.py MODEL.gguf [--count 10000] [--seed 0] [--save FILE]
+    python benchmarks/compare_tokenizer.py smollm2 [--count 10000] [--seed 0] [--save FILE]
 
-Needs llama-cpp-python. Prints how many texts give other token ids (with examples) and how many
-tokens give other bytes; ends with status 1 if there are any.
+Prints how many texts give other token ids (with examples) and how many tokens give other bytes;
+ends with status 1 if there are any. Writes results/tokenizer-NAME.json.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from pathlib import Path
 
 import llama_cpp
 
+from machine import write_result
 from nextn.files import open_checkpoint
+from nextn.files.sources import resolve
 from nextn.text.tokenizer import Tokenizer, load_tokenizer
 
 EXAMPLES = 5
@@ -173,9 +175,9 @@ class Peer:
         return {i for i in range(count) if llama_cpp.llama_vocab_is_eog(self._vocab, i)}
 
 
-def compare(ours: Tokenizer, peer: Peer, count: int, seed: int) -> int:
-    """Print the differences and return their number."""
-    differences = 0
+def compare(ours: Tokenizer, peer: Peer, count: int, seed: int) -> dict[str, int]:
+    """Print the differences and return their numbers."""
+    result = {}
     seconds = 0.0
     for parse_special in (False, True):
         differing = []
@@ -189,7 +191,7 @@ def compare(ours: Tokenizer, peer: Peer, count: int, seed: int) -> int:
         print(f"parse_special={parse_special}: {len(differing)} of {count} texts differ")
         for text, ids, expected in sorted(differing, key=lambda case: len(case[0]))[:EXAMPLES]:
             print(f"  {text!r}\n    nextn     {ids}\n    llama.cpp {expected}")
-        differences += len(differing)
+        result["special tokens parsed" if parse_special else "plain text"] = len(differing)
     pieces = sum(ours.token_bytes(i) != peer.piece(i) for i in range(ours.vocab_size))
     print(f"{pieces} of {ours.vocab_size} tokens have other bytes")
     ends = peer.ends()
@@ -198,17 +200,21 @@ def compare(ours: Tokenizer, peer: Peer, count: int, seed: int) -> int:
             f"end of generation: nextn {sorted(ours.end_of_generation)}, llama.cpp {sorted(ends)}"
         )
     print(f"nextn needed {seconds / 2:.2f} s for {count} texts")
-    return differences + pieces + (ends != ours.end_of_generation)
+    return result | {
+        "bytes of tokens": pieces,
+        "end tokens": len(ends ^ ours.end_of_generation),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", nargs="?", default="smollm2")
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="store texts and llama.cpp's ids in this file")
     options = parser.parse_args()
-    peer = Peer(options.model)
+    path = resolve(options.model).path
+    peer = Peer(path)
     if options.save:
         sample = [
             [text, peer.encode(text, parse_special=False)]
@@ -216,9 +222,13 @@ def main() -> None:
         ]
         lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in sample)
         options.save.write_text(f"[\n{lines}\n]\n")
-    with open_checkpoint(options.model) as checkpoint:
+    with open_checkpoint(path) as checkpoint:
         ours = load_tokenizer(checkpoint.tokenizer)
-    sys.exit(1 if compare(ours, peer, options.count, options.seed) else 0)
+    differences = compare(ours, peer, options.count, options.seed)
+    settings = {"count": options.count, "seed": options.seed}
+    name = f"tokenizer-{options.model}"
+    print(write_result(name, {"settings": settings, "differences": differences}))
+    sys.exit(1 if any(differences.values()) else 0)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,17 @@ def same_text() -> str:
     return table(head, rows)
 
 
+def tokenizer() -> str:
+    """Differences from llama.cpp's tokenizer."""
+    rows = []
+    for model, title in MODELS.items():
+        result = load(f"tokenizer-{model}")
+        counts = [str(count) for count in result["differences"].values()]
+        rows.append([title, f"{result['settings']['count']:,}", *counts])
+    head = ["model", "texts", "differing as plain text", "with special tokens"]
+    return table([*head, "differing bytes of tokens", "differing end tokens"], rows)
+
+
 def start() -> str:
     """Time and memory of a whole process."""
     rows = []
@@ -173,6 +184,7 @@ def main() -> None:
         "drafts": drafts,
         "agreement": agreement,
         "same-text": same_text,
+        "tokenizer": tokenizer,
         "start": start,
         "machine": machine,
     }

@@ -128,3 +128,35 @@ def test_bias_activation_residual_and_norms_match_the_reference(
     reference, native = both_executors(plan, SyntheticCheckpoint(plan))
     rows = sequence_rows(list(range(20)))
     assert relative_error(native.step(rows), reference.step(rows)) < 1e-5
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("fused", [True, False])
+def test_an_outlier_of_an_activation_spoils_sixteen_columns_only(fused: bool, kernels: str) -> None:
+    # The gate is 1, so the product is silu(1) times the row: an outlier and small values. The
+    # matrix below does not look at the outlier's own sixteen columns.
+    step = Tracer()
+    x = step.embed(Weight("table", 32, 32))
+    gate = step.linear(x, Weight("gate", 32, 32), Weight("gate.bias", 1, 32))
+    up = step.linear(x, Weight("up", 32, 32))
+    down = step.linear(step.activate(gate, up, "silu"), Weight("down", 32, 32))
+    step.logits(down, Weight("eye", 32, 32))
+    plan = fuse(step.plan()) if fused else step.plan()
+    checkpoint = SyntheticCheckpoint(plan, {"down": "Q8_0"})
+
+    def fill(name: str, values: np.ndarray) -> None:
+        checkpoint.tensors[name].data = values.astype(np.float32).view(np.uint8).reshape(-1)
+
+    table = np.random.default_rng(0).standard_normal((32, 32))
+    table[:, 5] = 10_000.0
+    fill("table", table)
+    fill("gate", np.zeros((32, 32)))
+    fill("gate.bias", np.ones(32))
+    fill("up", np.eye(32))
+    fill("eye", np.eye(32))
+    blocks = checkpoint.tensors["down"].data.reshape(32, 34).copy()
+    blocks[:, 2:18] = 0
+    checkpoint.tensors["down"].data = blocks.reshape(-1)
+    reference, native = both_executors(plan, checkpoint, kernels=kernels)
+    rows = sequence_rows(list(range(32)))
+    assert relative_error(native.step(rows), reference.step(rows)) < 0.01
