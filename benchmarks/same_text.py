@@ -1,9 +1,10 @@
 """Promise 1, measured: equal token ids and log probabilities whatever speeds the text up.
 
 Every prompt is continued greedily and at a temperature with three seeds, plainly: alone, one token
-per step, two threads. Then again in every other way that nextn can write it, and all must be equal
-to the last bit: drafts at every fixed depth and at the automatic one, one thread, in steps with
-seven other sequences, with the prompt read in chunks of 1, 7 and 64, and after a prefix-cache hit.
+per step, two threads, nothing in the prefix cache. Then again in every other way that nextn can
+write it, and all must be equal to the last bit: drafts at every fixed depth and at the automatic
+one, one thread, in steps with seven other sequences, with the prompt read in chunks of 1, 7 and 64,
+and after a prefix-cache hit. Every fourth prompt is long, up to 700 tokens.
 
     python benchmarks/same_text.py smollm2 --prompts 40 --tokens 256
 """
@@ -56,8 +57,14 @@ WAYS = (
 Written = list[tuple[tuple[int, ...], tuple[float | None, ...]]]
 
 
-def write(engine: Engine, requests: list[GenerationRequest]) -> Written:
-    """Run all requests; token ids and log probabilities of each."""
+def write(engine: Engine, requests: list[GenerationRequest], *, hits: bool = False) -> Written:
+    """Run all requests; token ids and log probabilities of each.
+
+    Args:
+        engine: writes them.
+        requests: what to write.
+        hits: whether each prompt of more than a block must be found in the prefix cache.
+    """
     sequences = [engine.submit(request) for request in requests]
     tokens: dict[int, list[int]] = {sequence.id: [] for sequence in sequences}
     logprobs: dict[int, list[float | None]] = {sequence.id: [] for sequence in sequences}
@@ -67,14 +74,27 @@ def write(engine: Engine, requests: list[GenerationRequest]) -> Written:
                 raise RuntimeError(f"a sequence failed: {event.error}")
             tokens[event.sequence.id].append(event.token.id)
             logprobs[event.sequence.id].append(event.token.logprob)
+    for sequence in sequences:
+        statistics = sequence.statistics
+        if hits and statistics.prompt_tokens > BLOCK_TOKENS and not statistics.cached_tokens:
+            raise RuntimeError("a prompt was not found in the prefix cache")
     return [(tuple(tokens[s.id]), tuple(logprobs[s.id])) for s in sequences]
+
+
+def long_prompt(number: int) -> str:
+    """Many questions at once."""
+    parts = [VARIED[(number + index) % len(VARIED)] for index in range(2 + number)]
+    return "Answer each of these in one sentence.\n" + "\n".join(parts)
 
 
 def make_requests(
     tokenizer: Tokenizer, checkpoint_template: str | None, prompts: int, tokens: int
 ) -> list[GenerationRequest]:
     """All prompts, greedy and sampled with each seed; no end tokens, so that all lengths agree."""
-    texts = list(VARIED[:prompts])
+    texts = [
+        long_prompt(number) if number % 4 == 3 else text
+        for number, text in enumerate(VARIED[:prompts])
+    ]
     if checkpoint_template is not None:
         texts = [f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n" for text in texts]
     prompts_tokens = [tuple(tokenizer.encode(text, parse_special=True)) for text in texts]
@@ -108,21 +128,37 @@ def main() -> None:
         tokenizer, checkpoint.chat_template, arguments.prompts, arguments.tokens
     )
 
-    def run(way: Way) -> tuple[Written, float]:
-        engine = Engine(
+    lengths = sorted(len(request.prompt) for request in requests)
+    print(f"prompts of {lengths[0]} to {lengths[-1]} tokens", flush=True)
+
+    def make_engine(way: Way) -> Engine:
+        return Engine(
             executors[way.threads],
             tokenizer,
             prompt_chunk=way.prompt_chunk,
             shared_prompt_chunk=way.prompt_chunk,
             max_sequences=way.together,
         )
-        wanted = [replace(request, draft=way.draft) for request in requests]
-        if way.repeat:
-            write(engine, [replace(request, max_tokens=1) for request in wanted])
-        started = time.perf_counter()
-        return write(engine, wanted), time.perf_counter() - started
 
-    plain, seconds = run(Way("plain", together=1))
+    def run(way: Way) -> tuple[Written, float]:
+        engine = make_engine(way)
+        wanted = [replace(request, draft=way.draft) for request in requests]
+        started = time.perf_counter()
+        if not way.repeat:
+            written = write(engine, wanted)
+        else:
+            # So few at a time that the second time finds the blocks of the first.
+            written = []
+            for at in range(0, len(wanted), TOGETHER):
+                part = wanted[at : at + TOGETHER]
+                write(engine, [replace(request, max_tokens=1) for request in part])
+                written += write(engine, part, hits=True)
+        return written, time.perf_counter() - started
+
+    started = time.perf_counter()
+    # A new engine for each: nothing is in its prefix cache.
+    plain = [write(make_engine(Way("plain", together=1)), [each])[0] for each in requests]
+    seconds = time.perf_counter() - started
     total = sum(len(tokens) for tokens, _ in plain)
     print(f"{'plain, alone':34} {total} tokens, {total / seconds:.0f} tokens/s", flush=True)
     rows = []
@@ -145,7 +181,11 @@ def main() -> None:
             flush=True,
         )
         rows.append({"way": way.name, "tokens": different, "logprobs": logprobs})
-    settings = {**vars(arguments), "tokens_compared_per_way": total}
+    settings = {
+        **vars(arguments),
+        "prompt_tokens": [lengths[0], lengths[-1]],
+        "tokens_compared_per_way": total,
+    }
     print(write_result(f"same-text-{arguments.model}", {"settings": settings, "differences": rows}))
 
 
