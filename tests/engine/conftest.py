@@ -21,7 +21,7 @@ def interrupt_at_line() -> Callable[[int, Callable[[], object]], bool]:
         def trace(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal left
             name = frame.f_code.co_filename
-            if "nextn/engine/" not in name:
+            if "nextn/engine/" not in name and "nextn/cache/" not in name:
                 return None
             if event == "line":
                 left -= 1

@@ -340,10 +340,13 @@ def test_an_interrupt_at_any_line_leaves_an_engine_that_can_cancel_and_go_on(
         engine.step()
         assert one.statistics.tokens >= 1
         assert engine.running == engine.waiting == engine.cache.used == 0
-        request = greedy([1] * 40, max_tokens=9)
-        sequence = engine.submit(request)
-        ids = [token.id for token in finish(engine)[sequence.id]]
-        assert ids == Oracle(request, executor.context_length).tokens
+        assert engine.cache.available == engine.cache.block_count
+        requests = [greedy([n] * 40, max_tokens=9) for n in (1, 2)]
+        sequences = [engine.submit(request) for request in requests]
+        written = finish(engine)
+        for sequence, request in zip(sequences, requests, strict=True):
+            ids = [token.id for token in written[sequence.id]]
+            assert ids == Oracle(request, executor.context_length).tokens
         if not interrupted:
             break
     else:

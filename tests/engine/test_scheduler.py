@@ -125,13 +125,23 @@ def test_the_youngest_gives_way_and_is_the_first_to_come_back() -> None:
     assert scheduler.running[:2] == [one, three]
 
 
-def test_a_preempted_sequence_finds_its_full_blocks_again() -> None:
+def test_a_sequence_that_lost_its_blocks_finds_the_full_ones_again() -> None:
+    scheduler = make(blocks=4)
+    one = sequence(1, BLOCK + 5)
+    scheduler.add(one)
+    compute(scheduler.plan())
+    scheduler.remove(one)
+    scheduler.add(one)
+    assert rows(scheduler.plan()) == {1: 6}
+
+
+def test_after_a_broken_step_everything_is_computed_again() -> None:
     scheduler = make(blocks=4)
     one = sequence(1, BLOCK + 5)
     scheduler.add(one)
     compute(scheduler.plan())
     scheduler.requeue_all()
-    assert rows(scheduler.plan()) == {1: 6}
+    assert rows(scheduler.plan()) == {1: BLOCK + 6}
 
 
 def test_nothing_to_do_is_an_empty_plan() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 from typing import Any
 
@@ -136,3 +137,43 @@ def test_an_impossible_request_leaves_nothing_behind() -> None:
     with pytest.raises(RequestError):
         session.open(request(1, max_tokens=0))
     assert engine.waiting == 0
+
+
+def test_an_interrupt_during_a_step_loses_no_token_of_any_stream() -> None:
+    session, _, executor = make()
+    requests = [request(number) for number in range(2)]
+    streams = [session.open(each) for each in requests]
+    executor.on_step = lambda: signal.raise_signal(signal.SIGINT)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        next(streams[0])
+    executor.on_step = lambda: None
+    assert signal.getsignal(signal.SIGINT) is before
+    check(streams[1].collect(), requests[1])
+
+
+def test_a_stream_that_another_thread_closes_ends() -> None:
+    session, engine, _ = make()
+    stream, other = session.open(request(1)), session.open(request(2))
+    next(stream)
+    session.end(stream._sequence)
+    assert list(stream) == []
+    check(other.collect(), request(2))
+    assert engine.running == 0
+
+
+def test_what_was_read_before_is_part_of_a_collected_text() -> None:
+    session, _, _ = make()
+    asked = request(1)
+    stream = session.open(asked)
+    next(stream)
+    next(stream)
+    check(stream.collect(), asked)
+
+
+def test_a_lost_token_is_an_error_and_not_an_endless_wait() -> None:
+    session, engine, _ = make()
+    stream = session.open(request(1, max_tokens=1))
+    engine.step()  # whose events nobody delivers
+    with pytest.raises(RuntimeError, match="no event is left"):
+        next(stream)

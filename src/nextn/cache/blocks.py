@@ -62,12 +62,15 @@ class BlockCache:
             raise ValueError(f"[cache] {block_count} blocks of {block_tokens} tokens")
         self.block_count = block_count
         self.block_tokens = block_tokens
-        self._free = list(range(block_count - 1, -1, -1))
-        self._holders = [0] * block_count
-        self._prefix_of: list[_Prefix | None] = [None] * block_count
-        self._idle: OrderedDict[int, None] = (
-            OrderedDict()
-        )  # known, but held by nobody; oldest first
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything: all blocks are free. Sequences made before must not be used again."""
+        self._free = list(range(self.block_count - 1, -1, -1))
+        self._holders = [0] * self.block_count
+        self._prefix_of: list[_Prefix | None] = [None] * self.block_count
+        # Known, but held by nobody; oldest first.
+        self._idle: OrderedDict[int, None] = OrderedDict()
         self._root = _Prefix(None, (), -1)
 
     @property

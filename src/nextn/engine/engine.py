@@ -94,6 +94,7 @@ class Engine:
         self._events: list[Event] = []
         self._cancelled: deque[Sequence] = deque()
         self._in_step = False
+        self._computing = False
 
     @property
     def running(self) -> int:
@@ -156,7 +157,7 @@ class Engine:
             if runs:
                 self._run(runs)
         except BaseException:
-            self._scheduler.requeue_all()
+            self._recover()
             raise
         finally:
             self._in_step = False
@@ -164,13 +165,26 @@ class Engine:
         events, self._events = self._events, []
         return events
 
+    def _recover(self) -> None:
+        """Put queues and cache in order after a step that was broken off."""
+        for sequence in (*self._scheduler.running, *self._scheduler.waiting):
+            sequence.drop_unwritten()
+        if self._computing:
+            # Nothing but that was being changed: what is in the cache is right.
+            self._computing = False
+        else:
+            self._scheduler.requeue_all()
+
     def _run(self, runs: list[Run]) -> None:
         """Draft, compute, choose, commit, learn."""
         self._speculation.draft(runs, self._executor.max_rows)
         started = time.perf_counter()
-        logits = self._executor.step(build_rows(runs))
-        # All choices first: they change nothing, so that what breaks here breaks nothing.
+        rows = build_rows(runs)
+        # All choices before any change, so that what breaks here breaks nothing.
+        self._computing = True
+        logits = self._executor.step(rows)
         choices = [_choose(run, logits) for run in runs]
+        self._computing = False
         now = time.perf_counter()
         committed: list[Committed] = []
         for run, chosen in zip(runs, choices, strict=True):

@@ -66,13 +66,15 @@ class Scheduler:
     def requeue_all(self) -> None:
         """Start all sequences again from their known tokens, after a broken step.
 
-        The step may have been broken off anywhere, even while a sequence changed queues.
+        The step may have been broken off anywhere, even while a sequence changed queues or blocks
+        changed hands. So the cache starts anew, too.
         """
         everyone = dict.fromkeys((*self.running, *self.waiting))
         self.running.clear()
         self.waiting.clear()
+        self._cache.reset()
         for sequence in everyone:
-            sequence.release()
+            sequence.blocks = None
             if sequence.finish_reason is None:
                 self.waiting.append(sequence)
 

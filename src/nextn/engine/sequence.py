@@ -108,6 +108,10 @@ class Sequence:
             self.blocks.release()
             self.blocks = None
 
+    def drop_unwritten(self) -> None:
+        """Drop tokens that are in `tokens` only because a step was broken off."""
+        del self.tokens[len(self.request.prompt) + self.statistics.tokens :]
+
     def append(self, choice: Choice, drafter: str | None) -> Token:
         """Write one token.
 

@@ -10,6 +10,7 @@ from types import TracebackType
 
 from nextn.engine.engine import Engine
 from nextn.engine.events import Event, FinishReason, Token
+from nextn.engine.interrupts import deferred_interrupts
 from nextn.engine.request import GenerationRequest
 from nextn.engine.sequence import Sequence
 from nextn.engine.statistics import Statistics
@@ -74,15 +75,25 @@ class Session:
             self._inboxes.clear()
 
     def next_event(self, sequence: Sequence) -> Event:
-        """The next event of a sequence; runs steps until there is one."""
+        """The next event of a sequence; runs steps until there is one.
+
+        Raises:
+            StopIteration: its stream was closed.
+        """
         with self._lock:
             self._check_open()
-            inbox = self._inboxes[sequence.id]
+            inbox = self._inboxes.get(sequence.id)
+            if inbox is None:
+                raise StopIteration  # another thread closed the stream
             while not inbox:
-                for event in self._engine.step():
-                    other = self._inboxes.get(event.sequence.id)
-                    if other is not None:
-                        other.append(event)
+                if not (self._engine.running or self._engine.waiting):
+                    raise RuntimeError(f"[session] no event is left for sequence {sequence.id}")
+                # An interrupt between a step and its delivery would lose the tokens of others.
+                with deferred_interrupts():
+                    for event in self._engine.step():
+                        other = self._inboxes.get(event.sequence.id)
+                        if other is not None:
+                            other.append(event)
             return inbox.popleft()
 
     def end(self, sequence: Sequence) -> None:
@@ -106,6 +117,7 @@ class TokenStream(Iterator[Token]):
         self._session = session
         self._sequence = sequence
         self._open = True
+        self._written: list[Token] = []
 
     @property
     def statistics(self) -> Statistics:
@@ -123,17 +135,18 @@ class TokenStream(Iterator[Token]):
         return self._sequence.request.prompt
 
     def collect(self) -> Generation:
-        """Read the stream to its end.
+        """Read the stream to its end, and return the whole text, what was read before included.
 
         Raises:
             LogitsError: the model's logits allow no choice.
         """
-        events = list(self)
+        for _ in self:
+            pass
         reason = self._sequence.finish_reason
         if reason is None:
             raise RequestError("the stream was closed before the text was finished")
-        text = "".join(token.text for token in events)
-        return Generation(text, events, reason, self.seed, self.statistics)
+        text = "".join(token.text for token in self._written)
+        return Generation(text, self._written, reason, self.seed, self.statistics)
 
     def close(self) -> None:
         """Cancel the generation; one that has ended already is no error."""
@@ -152,6 +165,7 @@ class TokenStream(Iterator[Token]):
         if token is None:
             self.close()
             raise error or StopIteration
+        self._written.append(token)
         if token.finish_reason is not None:
             self.close()
         return token
