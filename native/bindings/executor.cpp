@@ -1,7 +1,8 @@
 // bindings/executor.cpp: the native executor as a Python class.
 //
-// Python builds the executor operation by operation from a plan. Arguments are checked here, so
-// that a mistake in Python raises an exception and never touches foreign memory.
+// Python builds the executor operation by operation from a plan, whose tracer has checked all
+// widths. What is cheap to check is checked here again, so that most mistakes in Python raise an
+// exception. The rows of a step are checked by nextn.backends.base.check_rows.
 #include "executor/executor.h"
 
 #include <nanobind/nanobind.h>
@@ -86,6 +87,10 @@ void norm(Executor& executor, int out, int x, int weight, float epsilon, int res
     op->norm = norm_of(executor, weight, epsilon);
     op->has_residual = residual >= 0;
     if (op->has_residual) op->residual = executor.buffer(residual);
+    require(op->norm.weight != nullptr, "[norm] no weight");
+    require(
+        op->out.width == op->x.width && (!op->has_residual || op->residual.width == op->x.width),
+        "[norm] the widths differ");
     executor.add_operation(std::move(op));
 }
 
@@ -95,7 +100,9 @@ void head_norm(Executor& executor, int out, int x, int weight, float epsilon, in
     op->x = executor.buffer(x);
     op->norm = norm_of(executor, weight, epsilon);
     op->heads = heads;
-    require(heads > 0 && op->x.width % (heads * 16) == 0, "[head_norm] impossible heads");
+    require(op->norm.weight != nullptr, "[head_norm] no weight");
+    require(heads > 0 && op->x.width % (heads * 16) == 0 && op->out.width == op->x.width,
+            "[head_norm] impossible heads");
     executor.add_operation(std::move(op));
 }
 
@@ -117,6 +124,9 @@ void activate(Executor& executor, int out, int gate, int up, int activation) {
     op->gate = executor.buffer(gate);
     op->up = executor.buffer(up);
     op->activation = activation;
+    require(activation == 1 || activation == 2, "[activate] unknown activation");
+    require(op->gate.width == op->up.width && op->out.width == op->gate.width,
+            "[activate] the widths differ");
     executor.add_operation(std::move(op));
 }
 
@@ -125,6 +135,7 @@ void add(Executor& executor, int out, int a, int b) {
     op->out = executor.buffer(out);
     op->a = executor.buffer(a);
     op->b = executor.buffer(b);
+    require(op->a.width == op->b.width && op->out.width == op->a.width, "[add] the widths differ");
     executor.add_operation(std::move(op));
 }
 
@@ -149,10 +160,13 @@ void linear(Executor& executor, std::vector<int> outs, int x, std::vector<int> m
         if (step == 2) {
             part.up = &executor.matrix(matrices[i * step + 1]);
             part.up_bias = executor.vector(biases[i * step + 1]);
-            require(part.up->rows == part.matrix->rows, "[linear] gate and up differ in rows");
+            require(part.up->rows == part.matrix->rows && part.up->columns == part.matrix->columns,
+                    "[linear] gate and up differ in shape");
         }
         require(part.matrix->columns == op->prologue.x.width && part.out.width == part.matrix->rows,
                 "[linear] the widths differ");
+        require(!op->has_residual || op->residual.width == part.out.width,
+                "[linear] the residual has another width");
         op->parts.push_back(part);
     }
     executor.add_operation(std::move(op));
@@ -175,6 +189,14 @@ void attend(Executor& executor, int out, int query, int key, int value, int laye
     const int kv_heads = op->cache->kv_heads;
     require(heads > 0 && heads % kv_heads == 0 && heads / kv_heads <= nextn::kMaxQueries,
             "[attend] impossible heads");
+    require(op->rotary == nullptr ||
+                2 * op->rotary->frequencies.size() <= static_cast<size_t>(op->cache->head_width),
+            "[attend] more pairs than fit into a head");
+    // Keys and queries are normed and turned in place.
+    const bool in_place =
+        op->rotary != nullptr || op->query_norm.weight != nullptr || op->key_norm.weight != nullptr;
+    require(!in_place || (value != key && value != query && key != query),
+            "[attend] one buffer is used twice");
     require(op->query.width == heads * op->cache->head_width &&
                 op->key.width == kv_heads * op->cache->head_width &&
                 op->value.width == op->key.width && op->out.width == op->query.width,

@@ -32,6 +32,6 @@ void decode(int type_id, Bytes data, Floats out) {
 }  // namespace
 
 void bind_formats(nb::module_& m) {
-    m.def("decode_blocks", &decode, "type_id"_a, "data"_a, "out"_a,
+    m.def("decode_blocks", &decode, "type_id"_a, "data"_a, "out"_a.noconvert(),
           "Decode whole blocks (uint8) into `out` (float32).");
 }

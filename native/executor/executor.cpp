@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 
 namespace nextn {
 
@@ -36,6 +37,7 @@ int Executor::add_matrix(BlockType type, int rows, int columns, const uint8_t* d
     uint8_t* packed = weights_.allocate(static_cast<size_t>(matrix->tiles) * matrix->tile_bytes);
     matrix->data = packed;
     const PackedMatrix& m = *matrix;
+    std::atomic<bool> finite{true};
     // The thread that will read a tile touches its memory first.
     pool_.run([&](int thread) {
         const Share share = share_of(m.tiles, thread, pool_.size());
@@ -47,6 +49,8 @@ int Executor::add_matrix(BlockType type, int rows, int columns, const uint8_t* d
         for (int tile = share.begin; tile < share.end; ++tile) {
             pack_tile(type, data, rows, columns, tile,
                       packed + static_cast<size_t>(tile) * m.tile_bytes);
+            if (!is_finite(type, packed + static_cast<size_t>(tile) * m.tile_bytes, m.blocks))
+                finite.store(false, std::memory_order_relaxed);
             const uint8_t* end = source_of(tile + 1);
             if (mapped && (end - kept >= kReleaseBytes || tile + 1 == share.end)) {
                 release_mapped(kept, end);
@@ -54,6 +58,7 @@ int Executor::add_matrix(BlockType type, int rows, int columns, const uint8_t* d
             }
         }
     });
+    if (!finite.load()) throw std::domain_error("[weight] a scale is NaN or infinite");
     matrices_.push_back(std::move(matrix));
     return static_cast<int>(matrices_.size()) - 1;
 }
@@ -109,14 +114,20 @@ void Executor::finish() {
         layer->data = data;
         data += layer->head_stride * static_cast<size_t>(layer->kv_heads);
     }
+    // Room for the logits of all rows, of which only what is used is ever touched.
+    logits_ = Memory(static_cast<size_t>(limits_.max_rows) * logits_columns_ * sizeof(float));
     for (const auto& operation : operations_) operation->reserve(scratch_, limits_.max_rows);
 }
 
 const float* Executor::step(const StepRows& rows) {
-    if (rows.logits_rows.size() > logits_rows_) {
-        logits_rows_ = std::max(rows.logits_rows.size(), size_t{8});
-        logits_ = Memory(logits_rows_ * logits_columns_ * sizeof(float));
+    // Two at once would share all buffers.
+    if (stepping_.test_and_set()) {
+        throw std::logic_error("[executor] another thread is running a step");
     }
+    struct Release {
+        std::atomic_flag& flag;
+        ~Release() { flag.clear(); }
+    } const release{stepping_};
     StepContext context{rows, kernels_, pool_, scratch_, pool_.size(), logits_.as<float>()};
     for (const auto& operation : operations_) operation->prepare(context);
     pool_.run([&](int thread) {

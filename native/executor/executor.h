@@ -1,6 +1,7 @@
 // executor/executor.h: runs a plan's steps. Built operation by operation, then stepped.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -25,7 +26,8 @@ public:
     // Building. Every function returns the number by which operations refer to the thing.
     int add_buffer(int width);
     // Packs a row-major matrix. If `mapped`, `data` is a read-only mapping of a file, and its pages
-    // are given back as soon as they were read, so that the matrix is never twice in memory.
+    // are given back as soon as they were read, so that the matrix is never twice in memory. Throws
+    // std::domain_error if a scale is NaN or infinite.
     int add_matrix(BlockType type, int rows, int columns, const uint8_t* data, bool mapped);
     int add_vector(const float* values, int width);
     int add_rotary(const double* frequencies, int pairs, bool interleaved, double magnitude);
@@ -66,7 +68,7 @@ private:
     std::vector<std::unique_ptr<StepOperation>> operations_;
     Scratch scratch_;
     Memory logits_;
-    size_t logits_rows_ = 0;
+    std::atomic_flag stepping_ = ATOMIC_FLAG_INIT;
     size_t logits_columns_ = 0;
 };
 

@@ -29,6 +29,8 @@ void Embed::run(StepContext& context, int thread) {
         const size_t token = static_cast<size_t>(context.rows.tokens[row]);
         decode_row(type, table + token * stride, columns, target);
         for (int i = 0; i < columns; ++i) target[i] *= scale;
+        // What another operation left behind there must not reach the sums over whole vectors.
+        std::fill(target + columns, target + out.stride, 0.0F);
     }
 }
 
@@ -106,7 +108,8 @@ void Prologue::convert(StepContext& context, int thread, const ActivationScratch
 
 const std::vector<RowGroup>& Prologue::run(StepContext& context, int thread, const int* rows,
                                            int count) const {
-    const bool alone = context.threads == 1 || count * x.width <= kPrivateActivations;
+    // As `reserve` has it, and without a product that could overflow.
+    const bool alone = context.threads == 1 || count <= std::max(1, kPrivateActivations / x.width);
     if (alone) {
         ActivationScratch& own = context.threads == 1
                                      ? context.scratch.shared

@@ -1,6 +1,10 @@
 // executor/thread_pool.cpp
 #include "executor/thread_pool.h"
 
+#include <unistd.h>
+
+#include <stdexcept>
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -40,29 +44,49 @@ void SpinBarrier::wait() {
     }
 }
 
-ThreadPool::ThreadPool(int threads) : threads_(threads), barrier_(threads), finished_(threads) {
-    for (int thread = 1; thread < threads; ++thread) {
-        workers_.emplace_back([this, thread] { worker(thread); });
+ThreadPool::ThreadPool(int threads)
+    : threads_(threads), process_(getpid()), barrier_(threads), finished_(threads) {
+    try {
+        for (int thread = 1; thread < threads; ++thread) {
+            workers_.emplace_back([this, thread] { worker(thread); });
+        }
+    } catch (...) {
+        stop();
+        throw;
     }
 }
 
 ThreadPool::~ThreadPool() {
+    if (getpid() == process_) {
+        stop();
+    } else {
+        // The threads are not here, and to destroy what they slept on would wait for them.
+        for (std::thread& thread : workers_) thread.detach();
+        (void)sleep_.release();
+    }
+}
+
+void ThreadPool::stop() {
     {
-        const std::lock_guard<std::mutex> lock(mutex_);
+        const std::lock_guard<std::mutex> lock(sleep_->mutex);
         stopping_.store(true);
         job_.fetch_add(1);
     }
-    wake_.notify_all();
+    sleep_->wake.notify_all();
     for (std::thread& thread : workers_) thread.join();
 }
 
 void ThreadPool::run(const std::function<void(int)>& work) {
+    if (getpid() != process_) {
+        throw std::logic_error(
+            "[executor] this process was forked after the model was loaded; load it again here");
+    }
     work_ = &work;
     {
-        const std::lock_guard<std::mutex> lock(mutex_);
+        const std::lock_guard<std::mutex> lock(sleep_->mutex);
         job_.fetch_add(1, std::memory_order_release);
     }
-    wake_.notify_all();
+    sleep_->wake.notify_all();
     work(0);
     finished_.wait();
 }
@@ -72,8 +96,8 @@ bool ThreadPool::wait_for_job(uint64_t seen) {
         if (job_.load(std::memory_order_acquire) != seen) return !stopping_.load();
         pause_briefly();
     }
-    std::unique_lock<std::mutex> lock(mutex_);
-    wake_.wait(lock, [&] { return job_.load() != seen; });
+    std::unique_lock<std::mutex> lock(sleep_->mutex);
+    sleep_->wake.wait(lock, [&] { return job_.load() != seen; });
     return !stopping_.load();
 }
 

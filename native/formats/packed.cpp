@@ -151,4 +151,27 @@ void pack_tile(BlockType type, const uint8_t* source, int rows, int columns, int
     }
 }
 
+bool is_finite(BlockType type, const uint8_t* tile, int blocks) {
+    const PackedLayout layout = packed_layout(type);
+    if (layout.bits == 32) {
+        uint32_t bits;
+        for (size_t at = 0; at < tile_bytes(type, blocks); at += sizeof bits) {
+            std::memcpy(&bits, tile + at, sizeof bits);
+            if ((bits & 0x7F800000) == 0x7F800000) return false;
+        }
+        return true;
+    }
+    size_t bytes = scale_plane_bytes(type, blocks);
+    if (layout.super_scale_bytes > 0) bytes = super_plane_bytes(type, blocks);
+    if (is_float_format(type)) bytes = tile_bytes(type, blocks);
+    const uint32_t exponent = type == BlockType::BF16 ? 0x7F80 : 0x7C00;
+    uint16_t bits;
+    bool bad = false;
+    for (size_t at = 0; at < bytes; at += sizeof bits) {
+        std::memcpy(&bits, tile + at, sizeof bits);
+        bad |= (bits & exponent) == exponent;
+    }
+    return !bad;
+}
+
 }  // namespace nextn

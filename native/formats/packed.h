@@ -90,4 +90,7 @@ struct PackedMatrix {
 void pack_tile(BlockType type, const uint8_t* source, int rows, int columns, int tile,
                uint8_t* out);
 
+// Whether all scales of a packed tile, or all its values where it has none, are finite.
+bool is_finite(BlockType type, const uint8_t* tile, int blocks);
+
 }  // namespace nextn

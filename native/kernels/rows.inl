@@ -1,6 +1,8 @@
 // kernels/rows.inl: work on single rows: quantising, norms, rotary embedding, sums. Widths are
 // padded to 16, and the padding is zero.
 
+// A value that is NaN or infinite makes the scale of its block NaN, so that it is not lost: as a
+// code it would look like any number.
 static void quantise_row(const float* x, int columns, const RowGroup& group, int row) {
     const int blocks = (columns + kBlockColumns - 1) / kBlockColumns;
     for (int b = 0; b < blocks; ++b, x += kBlockColumns) {
@@ -11,6 +13,9 @@ static void quantise_row(const float* x, int columns, const RowGroup& group, int
             highest[0] = highest[0] > highest[1] ? highest[0] : highest[1];
             highest[1] = highest[0];
         }
+        // 0, or NaN if any value is not finite.
+        const F differences = f_add(f_sub(halves[0], halves[0]), f_sub(halves[1], halves[1]));
+        const float poison = f_sum(differences);
         const size_t at = static_cast<size_t>(b) * group.rows + row;
         int32_t* sums = group.sums + at * 4;
         float scaled_sum = 0.0F;
@@ -20,7 +25,7 @@ static void quantise_row(const float* x, int columns, const RowGroup& group, int
             const I codes = i_round(f_mul(halves[half], inverse));
             i_store_i8(group.q + at * kBlockColumns + 16 * half, codes);
             sums[half] = i_sum(codes);
-            const float scale = highest[half] / 127.0F;
+            const float scale = highest[half] / 127.0F + poison;
             group.scale[group.fine ? 2 * at + half : at] = scale;
             scaled_sum += scale * static_cast<float>(sums[half]);
         }
@@ -30,8 +35,9 @@ static void quantise_row(const float* x, int columns, const RowGroup& group, int
 }
 
 static void spread_row(const float* x, int columns, const RowGroup& group, int row) {
-    for (int c = 0; c < columns; ++c)
-        group.values[static_cast<size_t>(c) * group.rows + row] = x[c];
+    const int padded = (columns + kBlockColumns - 1) / kBlockColumns * kBlockColumns;
+    for (int c = 0; c < padded; ++c)
+        group.values[static_cast<size_t>(c) * group.rows + row] = c < columns ? x[c] : 0.0F;
 }
 
 static void rms_norm(const float* x, const float* weight, int width, float epsilon,

@@ -364,6 +364,37 @@ def test_a_part_count_that_the_name_does_not_confirm_is_refused(
     assert caught.value.field == field
 
 
+PARTS: dict[str, tuple[list[bytes], str]] = {
+    "number is a list": (
+        [array_entry("split.no", U16, [bytes(2)] * 2), number_entry("split.count", U16, 2)],
+        "split.no",
+    ),
+    "tensors are a list": (
+        [
+            number_entry("split.no", U16, 0),
+            number_entry("split.count", U16, 2),
+            array_entry("split.tensors.count", U16, [bytes(2)] * 2),
+        ],
+        "split.tensors.count",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("keys", "field"), [pytest.param(*case, id=name) for name, case in PARTS.items()]
+)
+def test_numbers_of_a_part_must_be_numbers(tmp_path: Path, keys: list[bytes], field: str) -> None:
+    path = tmp_path / "model-00001-of-00002.gguf"
+    path.write_bytes(with_metadata(*keys).build())
+    second = [number_entry("split.no", U16, 1), number_entry("split.count", U16, 2)]
+    path.with_name("model-00002-of-00002.gguf").write_bytes(
+        GgufBytes(metadata=[ARCHITECTURE, *second], tensors=[tensor_entry("b.weight")]).build()
+    )
+    with pytest.raises(FileFormatError) as caught:
+        open_checkpoint(path)
+    assert caught.value.field == field
+
+
 def test_a_directory_and_a_missing_file_are_no_model(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="is not a file"):
         open_checkpoint(tmp_path)

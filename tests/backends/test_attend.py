@@ -149,3 +149,18 @@ def test_rows_that_break_the_rules_are_refused() -> None:
     good.block_tables = np.full_like(good.block_tables, 10_000)
     with pytest.raises(ValueError, match="block id"):
         native.step(good)
+
+
+def test_keys_that_are_values_too_match_the_reference() -> None:
+    step = Tracer()
+    rotary = Rotary(tuple(1.0 / n for n in range(1, 9)), interleaved=False)
+    x = step.embed(Weight("table", 64, 32))
+    query, key = (step.linear(x, Weight(name, 32, 32)) for name in ("q", "k"))
+    turned = (step.rope(each, rotary, heads=2) for each in (query, key))
+    attended = step.attend(*turned, key, heads=2, kv_heads=2, head_width=16, scale=0.25)
+    step.logits(attended, Weight("output", 64, 32))
+    plan = fuse(step.plan())
+    reference, native = both_executors(plan, SyntheticCheckpoint(plan))
+    rows = sequence_rows(list(range(20)))
+    expected = reference.step(rows)
+    assert np.abs(native.step(rows) - expected).max() < 1e-3 * np.abs(expected).max()

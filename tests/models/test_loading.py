@@ -63,3 +63,25 @@ def test_the_tensors_of_a_prediction_head_are_not_a_reason_to_refuse(tmp_path: P
     checkpoint.metadata["qwen3.nextn_predict_layers"] = 1  # type: ignore[index]
     checkpoint.metadata["qwen3.block_count"] = 3  # type: ignore[index]
     load_model_plan(checkpoint)
+
+
+def test_query_heads_that_do_not_divide_into_groups_are_refused(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "tiny.gguf", "llama")
+    checkpoint = open_checkpoint(tmp_path / "tiny.gguf")
+    checkpoint.metadata["llama.attention.head_count"] = 3  # type: ignore[index]
+    with pytest.raises(FileFormatError, match=r"head_count: 3 heads do not divide into 2 groups"):
+        load_model_plan(checkpoint)
+
+
+def test_a_frequency_base_that_yarn_cannot_use_is_refused(tmp_path: Path) -> None:
+    yarn = {
+        "qwen3.rope.freq_base": 1.0,
+        "qwen3.rope.scaling.type": "yarn",
+        "qwen3.rope.scaling.factor": 4.0,
+        "qwen3.rope.scaling.original_context_length": 64,
+    }
+    write_tiny_model(tmp_path / "tiny.gguf", "qwen3")
+    checkpoint = open_checkpoint(tmp_path / "tiny.gguf")
+    checkpoint.metadata.update(yarn)  # type: ignore[attr-defined]
+    with pytest.raises(FileFormatError, match=r"rope\.freq_base: is 1; yarn needs more than 1"):
+        load_model_plan(checkpoint)

@@ -89,3 +89,16 @@ def test_heads_that_do_not_divide_are_refused(heads: int) -> None:
     x = step.embed(Weight("table", 64, 32))
     with pytest.raises(ValueError, match=r"\[rope\]"):
         step.rope(x, Rotary((1.0,), interleaved=True), heads=heads)
+
+
+def test_keys_that_are_values_too_are_not_turned_in_place() -> None:
+    step = Tracer()
+    rotary = Rotary((1.0, 0.1), interleaved=False)
+    x = step.embed(Weight("table", 64, 32))
+    query, key = (step.linear(x, Weight(name, 32, 32)) for name in ("q", "k"))
+    turned = (step.rope(each, rotary, heads=2) for each in (query, key))
+    attended = step.attend(*turned, key, heads=2, kv_heads=2, head_width=16, scale=0.25)
+    step.logits(attended, Weight("output", 64, 32))
+    (attend,) = (op for op in fuse(step.plan()).operations if isinstance(op, Attend))
+    assert attend.rotary is None
+    assert attend.value == key

@@ -17,7 +17,7 @@ from nextn.files import Checkpoint, check_vocabulary
 from nextn.models.weights import WeightReader
 from nextn.plan import Plan, Tracer
 
-_SHARED_FILES = {"rotary", "weights"}
+_SHARED_FILES = {"heads", "rotary", "weights"}
 
 
 class ModelFamily(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from nextn.files import Checkpoint
+from nextn.models.heads import read_heads
 from nextn.models.rotary import read_rotary
 from nextn.models.weights import WeightReader
 from nextn.plan import Tracer
@@ -19,20 +20,18 @@ def describe(checkpoint: Checkpoint, weights: WeightReader, step: Tracer) -> Non
     hidden = checkpoint.integer("{arch}.embedding_length", minimum=1)
     blocks = checkpoint.integer("{arch}.block_count", minimum=1)
     feed_forward = checkpoint.integer("{arch}.feed_forward_length", minimum=1)
-    heads = checkpoint.integer("{arch}.attention.head_count", minimum=1)
-    kv_heads = checkpoint.integer("{arch}.attention.head_count_kv", heads, minimum=1)
-    head_width = checkpoint.integer("{arch}.attention.key_length", 256, minimum=1)
+    heads = read_heads(checkpoint, default_width=256)
     window = checkpoint.integer("{arch}.attention.sliding_window", minimum=1)
     epsilon = checkpoint.number("{arch}.attention.layer_norm_rms_epsilon", minimum=0.0)
     vocab_size = checkpoint.tensors["token_embd.weight"].shape[0]
     # The 27B model alone scales by the width per head of the hidden state, and its file says
     # nothing about it.
-    scaled_width = hidden // heads if blocks == _BLOCKS_OF_27B else head_width
-    rotary_global = read_rotary(checkpoint, weights, head_width, interleaved=False)
+    scaled_width = hidden // heads.queries if blocks == _BLOCKS_OF_27B else heads.width
+    rotary_global = read_rotary(checkpoint, weights, heads.width, interleaved=False)
     rotary_local = read_rotary(
         checkpoint,
         weights,
-        head_width,
+        heads.width,
         interleaved=False,
         base=_LOCAL_FREQUENCY_BASE,
         scaled=False,
@@ -46,25 +45,28 @@ def describe(checkpoint: Checkpoint, weights: WeightReader, step: Tracer) -> Non
         rotary = rotary_global if is_global else rotary_local
         h = step.norm(x, weights.norm(f"{block}.attn_norm.weight", hidden, epsilon))
         query, key, value = (
-            step.linear(h, weights.matrix(f"{block}.attn_{name}.weight", rows * head_width, hidden))
-            for name, rows in (("q", heads), ("k", kv_heads), ("v", kv_heads))
+            step.linear(
+                h, weights.matrix(f"{block}.attn_{name}.weight", rows * heads.width, hidden)
+            )
+            for name, rows in (("q", heads.queries), ("k", heads.keys), ("v", heads.keys))
         )
-        query_norm = weights.norm(f"{block}.attn_q_norm.weight", head_width, epsilon)
-        key_norm = weights.norm(f"{block}.attn_k_norm.weight", head_width, epsilon)
-        query = step.head_norm(query, query_norm, heads=heads)
-        key = step.head_norm(key, key_norm, heads=kv_heads)
+        query_norm = weights.norm(f"{block}.attn_q_norm.weight", heads.width, epsilon)
+        key_norm = weights.norm(f"{block}.attn_k_norm.weight", heads.width, epsilon)
+        query = step.head_norm(query, query_norm, heads=heads.queries)
+        key = step.head_norm(key, key_norm, heads=heads.keys)
         attended = step.attend(
-            step.rope(query, rotary, heads=heads),
-            step.rope(key, rotary, heads=kv_heads),
+            step.rope(query, rotary, heads=heads.queries),
+            step.rope(key, rotary, heads=heads.keys),
             value,
-            heads=heads,
-            kv_heads=kv_heads,
-            head_width=head_width,
+            heads=heads.queries,
+            kv_heads=heads.keys,
+            head_width=heads.width,
             scale=scaled_width**-0.5,
             window=None if is_global else window,
         )
         h = step.linear(
-            attended, weights.matrix(f"{block}.attn_output.weight", hidden, heads * head_width)
+            attended,
+            weights.matrix(f"{block}.attn_output.weight", hidden, heads.queries * heads.width),
         )
         post_norm = weights.norm(f"{block}.post_attention_norm.weight", hidden, epsilon)
         x = step.add(x, step.norm(h, post_norm))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nextn.files import Checkpoint
+from nextn.models.heads import read_heads
 from nextn.models.rotary import read_rotary
 from nextn.models.weights import WeightReader
 from nextn.plan import Tracer
@@ -18,13 +19,11 @@ def describe(checkpoint: Checkpoint, weights: WeightReader, step: Tracer) -> Non
         "{arch}.nextn_predict_layers", 0, minimum=0
     )
     feed_forward = checkpoint.integer("{arch}.feed_forward_length", minimum=1)
-    heads = checkpoint.integer("{arch}.attention.head_count", minimum=1)
-    kv_heads = checkpoint.integer("{arch}.attention.head_count_kv", heads, minimum=1)
-    head_width = checkpoint.integer("{arch}.attention.key_length", hidden // heads, minimum=1)
+    heads = read_heads(checkpoint)
     epsilon = checkpoint.number("{arch}.attention.layer_norm_rms_epsilon", minimum=0.0)
     vocab_size = checkpoint.tensors["token_embd.weight"].shape[0]
     has_head_norms = checkpoint.architecture == "qwen3"
-    rotary = read_rotary(checkpoint, weights, head_width, interleaved=False)
+    rotary = read_rotary(checkpoint, weights, heads.width, interleaved=False)
 
     x = step.embed(weights.matrix("token_embd.weight", vocab_size, hidden))
     for n in range(blocks):
@@ -33,26 +32,26 @@ def describe(checkpoint: Checkpoint, weights: WeightReader, step: Tracer) -> Non
         query, key, value = (
             step.linear(
                 h,
-                weights.matrix(f"{block}.attn_{name}.weight", rows * head_width, hidden),
-                weights.optional_vector(f"{block}.attn_{name}.bias", rows * head_width),
+                weights.matrix(f"{block}.attn_{name}.weight", rows * heads.width, hidden),
+                weights.optional_vector(f"{block}.attn_{name}.bias", rows * heads.width),
             )
-            for name, rows in (("q", heads), ("k", kv_heads), ("v", kv_heads))
+            for name, rows in (("q", heads.queries), ("k", heads.keys), ("v", heads.keys))
         )
         if has_head_norms:
-            query_norm = weights.norm(f"{block}.attn_q_norm.weight", head_width, epsilon)
-            key_norm = weights.norm(f"{block}.attn_k_norm.weight", head_width, epsilon)
-            query = step.head_norm(query, query_norm, heads=heads)
-            key = step.head_norm(key, key_norm, heads=kv_heads)
+            query_norm = weights.norm(f"{block}.attn_q_norm.weight", heads.width, epsilon)
+            key_norm = weights.norm(f"{block}.attn_k_norm.weight", heads.width, epsilon)
+            query = step.head_norm(query, query_norm, heads=heads.queries)
+            key = step.head_norm(key, key_norm, heads=heads.keys)
         attended = step.attend(
-            step.rope(query, rotary, heads=heads),
-            step.rope(key, rotary, heads=kv_heads),
+            step.rope(query, rotary, heads=heads.queries),
+            step.rope(key, rotary, heads=heads.keys),
             value,
-            heads=heads,
-            kv_heads=kv_heads,
-            head_width=head_width,
-            scale=head_width**-0.5,
+            heads=heads.queries,
+            kv_heads=heads.keys,
+            head_width=heads.width,
+            scale=heads.width**-0.5,
         )
-        output = weights.matrix(f"{block}.attn_output.weight", hidden, heads * head_width)
+        output = weights.matrix(f"{block}.attn_output.weight", hidden, heads.queries * heads.width)
         x = step.add(x, step.linear(attended, output))
 
         h = step.norm(x, weights.norm(f"{block}.ffn_norm.weight", hidden, epsilon))

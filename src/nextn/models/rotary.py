@@ -67,6 +67,10 @@ def _scale(
     if kind == "linear":
         return frequencies / factor, 1.0
     if kind == "yarn":
+        if base <= 1.0:
+            raise FileFormatError(
+                checkpoint.path, "rope.freq_base", f"is {base:g}; yarn needs more than 1"
+            )
         original = checkpoint.integer("{arch}.rope.scaling.original_context_length", minimum=1)
         return _yarn(frequencies, factor, base, width, original), 0.1 * math.log(factor) + 1.0
     raise UnsupportedModelError(

@@ -143,20 +143,27 @@ def _attention(operations: list[Operation]) -> list[Operation]:
     readers, writers = _readers(operations), _writers(operations)
     dropped: set[int] = set()
 
-    def sole_writer(value: Value) -> Operation | None:
-        return writers.get(value.index) if readers[value.index] == 1 else None
+    def sole_writer(value: Value, heads: int) -> Rope | HeadNorm | None:
+        """What turned or normed a query or key, if nobody else reads its input or its result.
+
+        The input must have no other reader either, since the fused operation overwrites it.
+        """
+        writer = writers.get(value.index) if readers[value.index] == 1 else None
+        if not isinstance(writer, Rope | HeadNorm) or writer.heads != heads:
+            return None
+        return writer if readers[writer.x.index] == 1 else None
 
     result: list[Operation] = []
     for op in operations:
         if isinstance(op, Attend) and op.rotary is None:
-            match sole_writer(op.query), sole_writer(op.key):
+            match sole_writer(op.query, op.heads), sole_writer(op.key, op.kv_heads):
                 case (Rope() as query_rope, Rope() as key_rope):
                     if query_rope.rotary == key_rope.rotary:
                         dropped |= {id(query_rope), id(key_rope)}
                         op = replace(
                             op, query=query_rope.x, key=key_rope.x, rotary=query_rope.rotary
                         )
-            match sole_writer(op.query), sole_writer(op.key):
+            match sole_writer(op.query, op.heads), sole_writer(op.key, op.kv_heads):
                 case (HeadNorm() as query_norm, HeadNorm() as key_norm):
                     dropped |= {id(query_norm), id(key_norm)}
                     op = replace(

