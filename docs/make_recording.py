@@ -34,7 +34,7 @@ def record(arguments: list[str]) -> str:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=os.environ | {"COLUMNS": str(WIDTH)},
+        env=os.environ | {"COLUMNS": str(WIDTH), "FORCE_COLOR": "1"},
         text=True,
         check=True,
     )

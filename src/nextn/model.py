@@ -277,11 +277,26 @@ class Model:
     def chat_prompt(
         self, messages: Sequence[Mapping[str, Any]], *, template: Mapping[str, Any] | None = None
     ) -> list[int]:
-        """The token ids that a conversation becomes, up to where the answer begins; see `chat`."""
+        """The token ids that a conversation becomes, up to where the answer begins; see `chat`.
+
+        The texts of control tokens in messages stay plain text: see `nextn.text.shield`.
+        """
+        from nextn.text.shield import Shield
+
+        if isinstance(messages, str) or not all(isinstance(each, Mapping) for each in messages):
+            raise RequestError(
+                "messages must be a list such as [{'role': 'user', 'content': 'Hello'}]"
+            )
+        variables = dict(template or {})
+        if "messages" in variables:
+            raise RequestError("template: 'messages' cannot be set; it is the conversation")
+        shield = Shield(map(self.tokenizer.token_text, self.tokenizer.special))
         text = self.chat_template.render(
-            [dict(message) for message in messages], **(template or {})
+            [shield.protect(message) for message in messages], **variables
         )
-        tokens = self.tokenizer.encode(text, add_special=False, parse_special=True)
+        tokens = self.tokenizer.encode(
+            text, add_special=False, parse_special=True, leave_out=shield.mark
+        )
         data = self.checkpoint.tokenizer
         # Some templates write the begin token themselves, others leave it to the tokenizer.
         if data.add_bos and data.bos_id is not None and tokens[:1] != [data.bos_id]:

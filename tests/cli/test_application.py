@@ -115,3 +115,27 @@ def test_a_closed_pipe_is_quiet(tiny: Path) -> None:
 
 def test_a_group_can_be_used_from_other_programs() -> None:
     assert application.main(["list", "--json"], standalone_mode=False) is None
+
+
+def test_without_a_verb_the_help_page_is_shown(cli: RunCli) -> None:
+    result = cli()
+    assert result.exit_code == 2
+    assert result.stdout.startswith("Usage: ")
+    assert result.stderr == ""
+    for verb in VERBS:
+        assert f"\n  {verb} " in result.output
+
+
+def test_a_full_disk_is_one_line() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "nextn.cli", "list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert process.returncode == 2
+    assert process.stderr == "nextn: error: output: No space left on device\n"

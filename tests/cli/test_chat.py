@@ -123,3 +123,20 @@ def test_a_model_without_a_template_cannot_chat(tiny_base: Path) -> None:
         pytest.raises(nextn.UnsupportedModelError, match="not made for chat"),
     ):
         talk(base, "hello")
+
+
+def test_an_interrupt_before_the_first_token_leaves_no_answer(
+    model: Model, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    conversation = Chat(model, SETTINGS, OPTIONS, reader("/stats"))
+    with monkeypatch.context() as patch:
+        patch.setattr("nextn.engine.session.TokenStream.__next__", interrupt)
+        conversation.answer("never answered")
+    assert conversation.messages == []
+    conversation.answer("hello")
+    assert [message["role"] for message in conversation.messages] == ["user", "assistant"]
+    conversation.run()
+    assert "1 answer, 6 tokens" in capsys.readouterr().err

@@ -54,11 +54,14 @@ class Application(WithExamples, click.Group):
             status = super().main(args, prog_name, complete_var, False, obj=settings, **extra)
         except click.Abort:
             sys.exit(INTERRUPTED_STATUS)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            sys.exit(ERROR_STATUS)
         except Exception as error:
             if settings.debug:
                 traceback.print_exc()
             click.echo(_describe(error), err=True)
-            known = isinstance(error, (NextnError, click.ClickException, MemoryError))
+            known = isinstance(error, (NextnError, click.ClickException, MemoryError, OSError))
             sys.exit(ERROR_STATUS if known else _DEFECT_STATUS)
         sys.exit(status if isinstance(status, int) else 0)
 
@@ -70,6 +73,9 @@ def _describe(error: Exception) -> str:
         text = error.format_message().rstrip(".")
         if isinstance(error, click.UsageError) and error.ctx is not None:
             text += f"; see {error.ctx.command_path} --help"
+    elif isinstance(error, OSError):
+        # Of files of models and prompts nextn knows more to say; this is a full disk, or the like.
+        text = f"{error.filename or 'output'}: {error.strerror or error}"
     elif isinstance(error, MemoryError):
         text = "out of memory; use a smaller context (-c) or a smaller model"
     else:

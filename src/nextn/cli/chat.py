@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nextn.cli.output import PlainOutput, say, write_text
-from nextn.cli.statistics import draft_text, total
+from nextn.cli.statistics import INTERRUPTED, draft_text, total
 from nextn.cli.text import one_line
 from nextn.errors import NextnError
 
@@ -88,7 +88,7 @@ class Chat:
             stream = self._model.stream_chat(
                 self.messages, template=self._template, **self._settings
             )
-            answer, _ = write_text(
+            answer, reason = write_text(
                 stream,
                 PlainOutput(
                     show_drafts=self._options["show_drafts"],
@@ -104,6 +104,9 @@ class Chat:
             self.messages.pop()
             click.echo(err=True)
         else:
+            if reason == INTERRUPTED and not stream.statistics.tokens:
+                self.messages.pop()  # nothing was said
+                return
             self._statistics.append(stream.statistics)
             self.messages.append({"role": "assistant", "content": answer})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,7 +35,8 @@ class PlainOutput:
     """The text on standard output, one line of statistics on standard error.
 
     Args:
-        show_drafts: colour the tokens that a draft foresaw.
+        show_drafts: colour the tokens that a draft foresaw, where colours are wanted: on a terminal
+            unless NO_COLOR is set, and elsewhere if FORCE_COLOR is.
         quiet: no statistics.
         verbose: say the seed and what became of the prompt, too.
     """
@@ -42,11 +44,12 @@ class PlainOutput:
     def __init__(
         self, *, show_drafts: bool = False, quiet: bool = False, verbose: bool = False
     ) -> None:
-        self._show_drafts = show_drafts
         self._quiet = quiet
         self._verbose = verbose
         # A pipe gets what the model wrote, byte for byte; a terminal must not be steered by it.
         self._terminal = sys.stdout.isatty()
+        wanted = not os.environ.get("NO_COLOR") if self._terminal else os.environ.get("FORCE_COLOR")
+        self._show_drafts = show_drafts and bool(wanted)
         self._line_open = False
 
     def token(self, token: Token) -> None:

@@ -60,6 +60,10 @@ def command(words: tuple[str, ...], **options: Any) -> int:
     if prompt is None and (options["as_json"] or options["raw"]):
         raise click.UsageError("--json and --raw need a prompt")
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a character shows a question mark, not a traceback.
+        sys.stdout.reconfigure(errors="replace")
+
     from nextn.cli.loading import load_model
 
     with load_model(name, options) as model:
@@ -131,9 +135,6 @@ def _answer(model: Model, prompt: str, settings: dict[str, Any], options: dict[s
     from nextn.cli.output import JsonOutput, Output, PlainOutput, write_text
     from nextn.cli.statistics import INTERRUPTED
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that cannot show a character shows a question mark, not a traceback.
-        sys.stdout.reconfigure(errors="replace")
     output: Output = (
         JsonOutput(model.name)
         if options["as_json"]

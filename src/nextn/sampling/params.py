@@ -87,6 +87,10 @@ class SamplingParams:
             _check_integer("seed", self.seed, 0, 2**SEED_BITS - 1)
         if self.logprobs is not None:
             _check_integer("logprobs", self.logprobs, 0, MAX_LOGPROBS)
+        if not isinstance(self.logit_bias, Mapping):
+            raise RequestError(
+                f"logit_bias is {self.logit_bias!r}; allowed: a mapping of token ids to numbers"
+            )
         for token, bias in self.logit_bias.items():
             _check_integer("logit_bias: token id", token, 0, vocab_size - 1)
             if bias != -math.inf:

@@ -64,7 +64,12 @@ class Tokenizer:
         }
 
     def encode(
-        self, text: str, *, add_special: bool = True, parse_special: bool = False
+        self,
+        text: str,
+        *,
+        add_special: bool = True,
+        parse_special: bool = False,
+        leave_out: str | None = None,
     ) -> list[int]:
         """Return the token ids of `text`.
 
@@ -73,6 +78,8 @@ class Tokenizer:
             add_special: put the begin and end tokens around it, if the model asks for them.
             parse_special: read the texts of control tokens, such as "<|im_end|>", as these tokens.
                 Leave it off for text that comes from outside: there they are plain characters.
+            leave_out: is taken out of the text after control tokens were found; see
+                `nextn.text.shield`.
 
         Raises:
             RequestError: the vocabulary has no tokens for a character.
@@ -88,6 +95,8 @@ class Tokenizer:
                 ids.append(part)
                 after_special = True
             else:
+                if leave_out is not None:
+                    part = part.replace(leave_out, "")
                 if self.add_space_prefix and after_special:
                     part = " " + part
                 ids += self._encoder.encode(part)

@@ -23,11 +23,13 @@ def check_threads(threads: int) -> int:
     """Check a number of threads that a user asked for.
 
     Raises:
-        RequestError: less than one, or more than the machine has.
+        RequestError: no integer, less than one, or more than the machine has.
     """
     available = os.cpu_count() or 1
-    if not 1 <= threads <= available:
-        raise RequestError(f"threads: {threads} is not possible; this machine has 1 to {available}")
+    if not isinstance(threads, int) or not 1 <= threads <= available:
+        raise RequestError(
+            f"threads: {threads!r} is not possible; this machine has 1 to {available}"
+        )
     return threads
 
 
