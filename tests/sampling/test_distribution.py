@@ -1,5 +1,7 @@
 """Coupled samples against the exact distribution, and how often two distributions agree."""
 
+import os
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -74,7 +76,7 @@ def test_samples_have_the_exact_distribution(name: str, all_noise: np.ndarray) -
     # The sampler itself makes the same choices, from logits to token.
     sampler = Sampler(params, SEED, VOCAB)
     logits = np.array(LOGITS, np.float32)
-    count = 10_000
+    count = int(os.environ.get("NEXTN_TEST_SAMPLES", "10000"))
     own = np.array([sampler.choose(logits, TOKENS, p).token for p in range(count)])
     assert p_value(own, expected) > 1e-3
     np.testing.assert_array_equal(own, tokens[:count])
