@@ -20,7 +20,8 @@ int rows_per_item(int group) { return std::max(1, kMaxQueries / group); }
 
 void Attend::reserve(Scratch& scratch, int max_rows) {
     const size_t row = align_up(static_cast<size_t>(heads * cache->head_width), 16) * sizeof(float);
-    // Splitting happens only below this many rows; see prepare.
+    // A first guess; `prepare` makes it larger when a long context is split, which it seldom has
+    // to.
     const size_t rows = static_cast<size_t>(std::min(max_rows, 64));
     const size_t bytes = rows * row;
     if (scratch.attend_states.bytes() < bytes) scratch.attend_states = Memory(bytes);

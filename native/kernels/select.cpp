@@ -8,15 +8,14 @@ namespace nextn {
 std::vector<std::string> available_kernels() {
     std::vector<std::string> names;
 #if defined(NEXTN_X86)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                      __builtin_cpu_supports("f16c");
+    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512vnni")) {
         names.emplace_back("avx512");
     }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c")) {
-        names.emplace_back("avx2");
-    }
+    if (avx2) names.emplace_back("avx2");
 #endif
     names.emplace_back("scalar");
     return names;
