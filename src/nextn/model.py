@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from nextn.backends import BLOCK_TOKENS, Executor, create_executor
 from nextn.engine import MAX_DRAFT, Engine
-from nextn.engine.memory import available_memory, check_memory, memory_need
+from nextn.engine.memory import MemoryNeed, available_memory, check_memory, memory_need
 from nextn.engine.request import request_from_settings
 from nextn.engine.session import Generation, Session, TokenStream
 from nextn.errors import RequestError, UnsupportedModelError
@@ -21,6 +21,7 @@ from nextn.files import Checkpoint, open_checkpoint
 from nextn.text.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
+    from nextn.plan import Plan
     from nextn.text.chat_template import ChatTemplate
 
 DEFAULT_CONTEXT = 8192
@@ -105,30 +106,62 @@ def _load_executor(
     backend: str,
     max_sequences: int,
 ) -> Executor:
-    """Size the cache, check that all fits into memory, and load the weights."""
+    """Check that all fits into memory, and load the weights."""
+    size = size_model(checkpoint, context, backend, max_sequences)
+    check_memory(checkpoint.path, size.need, available_memory(), size.context)
+    return create_executor(
+        checkpoint,
+        backend=backend,
+        threads=threads,
+        context_length=size.context,
+        block_count=size.block_count,
+        max_rows=_MAX_ROWS,
+        plan=size.plan,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSize:
+    """What a model is loaded with.
+
+    Attributes:
+        plan: its fused plan.
+        context: most tokens of a text.
+        block_count: blocks of the key/value cache.
+        need: the memory that it takes.
+    """
+
+    plan: Plan
+    context: int
+    block_count: int
+    need: MemoryNeed
+
+
+def size_model(
+    checkpoint: Checkpoint, context: int | None, backend: str, max_sequences: int
+) -> ModelSize:
+    """Size the cache of a model for `load`; only the header of its file is read.
+
+    Raises:
+        RequestError: an impossible context.
+        FileFormatError, UnsupportedModelError: as `load`.
+    """
     from nextn.models import load_model_plan
     from nextn.plan import fuse
 
+    plan = fuse(load_model_plan(checkpoint))
     context = _context_length(checkpoint, context)
     pool = context * min(max_sequences, _POOL_CONTEXTS)
     block_count = -(-pool // BLOCK_TOKENS) + max_sequences
     need = memory_need(
         checkpoint,
-        fuse(load_model_plan(checkpoint)),
+        plan,
         backend=backend,
         block_count=block_count,
         max_rows=_MAX_ROWS,
         logits_rows=min(_MAX_ROWS, max_sequences * (1 + MAX_DRAFT)),
     )
-    check_memory(checkpoint.path, need, available_memory(), context)
-    return create_executor(
-        checkpoint,
-        backend=backend,
-        threads=threads,
-        context_length=context,
-        block_count=block_count,
-        max_rows=_MAX_ROWS,
-    )
+    return ModelSize(plan, context, block_count, need)
 
 
 def _context_length(checkpoint: Checkpoint, context: int | None) -> int:
@@ -290,7 +323,7 @@ class Model:
         variables = dict(template or {})
         if "messages" in variables:
             raise RequestError("template: 'messages' cannot be set; it is the conversation")
-        shield = Shield(map(self.tokenizer.token_text, self.tokenizer.special))
+        shield = Shield(self.tokenizer.control_splitter)
         text = self.chat_template.render(
             [shield.protect(message) for message in messages], **variables
         )
@@ -314,12 +347,7 @@ class Model:
     def __enter__(self) -> Model:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

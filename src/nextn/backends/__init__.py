@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nextn.backends.base import BLOCK_TOKENS, Executor, Rows, check_rows
 from nextn.errors import RequestError
 from nextn.files import Checkpoint
+
+if TYPE_CHECKING:
+    from nextn.plan import Plan
 
 __all__ = ["BACKENDS", "BLOCK_TOKENS", "Executor", "Rows", "check_rows", "create_executor"]
 
@@ -19,6 +24,7 @@ def create_executor(
     context_length: int,
     block_count: int,
     max_rows: int = 512,
+    plan: Plan | None = None,
 ) -> Executor:
     """Load a checkpoint's weights into an executor.
 
@@ -30,6 +36,7 @@ def create_executor(
         context_length: most positions of a sequence.
         block_count: blocks of BLOCK_TOKENS positions in the key/value cache.
         max_rows: most rows of one step.
+        plan: the fused plan of the checkpoint, if the caller has it already.
 
     Raises:
         RequestError: a backend that does not exist, or an impossible number of threads.
@@ -41,7 +48,8 @@ def create_executor(
     if backend not in BACKENDS:
         known = ", ".join(BACKENDS)
         raise RequestError(f"backend: {backend!r} does not exist; nextn has {known}")
-    plan = fuse(load_model_plan(checkpoint))
+    if plan is None:
+        plan = fuse(load_model_plan(checkpoint))
     if backend == "reference":
         from nextn.backends.reference import ReferenceExecutor
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from nextn.backends import BLOCK_TOKENS
-from nextn.engine import MAX_DRAFT
-from nextn.engine.memory import available_memory, memory_need
+from nextn.engine.memory import available_memory
 from nextn.errors import FileFormatError, NextnError, RequestError
 from nextn.files import Checkpoint, Tensor
 from nextn.files.gguf import LazyStrings
@@ -17,7 +16,6 @@ from nextn.files.gguf import LazyStrings
 _HEAD_TENSOR = re.compile(r"(?:^|\.)nextn\.")
 _BLOCK = re.compile(r"^blk\.\d+\.")
 _GROUPS = ("embedding", "attention", "feed-forward", "experts", "output", "norms", "head", "other")
-_MAX_ROWS = 512  # of a step, as in nextn.model
 
 
 @dataclass(slots=True)
@@ -224,37 +222,20 @@ def _group_name(tensor: str) -> str:
 
 def _plan_memory(checkpoint: Checkpoint, context: int | None) -> tuple[Memory | None, str | None]:
     """What running the model takes, or why it cannot be run."""
-    from nextn.model import DEFAULT_CONTEXT
-    from nextn.models import load_model_plan
-    from nextn.plan import fuse
+    from nextn.model import size_model
 
     try:
-        plan = fuse(load_model_plan(checkpoint))
-        trained = checkpoint.integer("{arch}.context_length", minimum=1)
+        size = size_model(checkpoint, context, "cpu", max_sequences=1)
+    except RequestError:
+        raise
     except NextnError as error:
         return None, str(error).removeprefix(f"{checkpoint.path}: ")
-    if context is None:
-        context = min(trained, DEFAULT_CONTEXT)
-    if not 2 <= context <= trained:
-        raise RequestError(
-            f"context is {context}; allowed: 2 to {trained}, the positions that the model was "
-            "trained for"
-        )
-    blocks = -(-context // BLOCK_TOKENS) + 1
-    need = memory_need(
-        checkpoint,
-        plan,
-        backend="cpu",
-        block_count=blocks,
-        max_rows=_MAX_ROWS,
-        logits_rows=1 + MAX_DRAFT,
-    )
-    per_token = need.cache // (blocks * BLOCK_TOKENS)
+    need = size.need
     memory = Memory(
-        context,
+        size.context,
         need.weights,
         need.cache,
-        per_token,
+        need.cache // (size.block_count * BLOCK_TOKENS),
         need.working,
         need.total,
         available_memory(),
