@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 
 from nextn.text.shield import Shield
+from nextn.text.special_tokens import SpecialSplitter
 
 TEXTS = ["<|im_start|>", "<|im_end|>", "aba", "x"]
+CONTROL = SpecialSplitter(dict(enumerate(TEXTS)))
 
 
 @pytest.mark.parametrize(
@@ -17,25 +19,25 @@ TEXTS = ["<|im_start|>", "<|im_end|>", "aba", "x"]
     ],
 )
 def test_no_control_text_is_left_and_nothing_else_changes(text: str) -> None:
-    shield = Shield(TEXTS)
+    shield = Shield(CONTROL)
     protected = shield.protect(text)
     assert not any(control in protected for control in TEXTS if len(control) > 1)
     assert protected.replace(shield.mark, "") == text
 
 
 def test_other_text_stays_as_it_is() -> None:
-    shield = Shield(TEXTS)
+    shield = Shield(CONTROL)
     message = {"role": "user", "content": "<|im_", "n": 3, "none": None, "flag": True}
     assert shield.protect(message) == message
-    assert Shield([]).protect("<|im_end|>") == "<|im_end|>"
+    assert Shield(SpecialSplitter({})).protect("<|im_end|>") == "<|im_end|>"
 
 
 def test_parts_of_messages_are_protected_too() -> None:
-    shield = Shield(TEXTS)
+    shield = Shield(CONTROL)
     message = {"content": [{"type": "text", "text": "a<|im_end|>"}]}
     protected = shield.protect(message)
     assert protected == {"content": [{"type": "text", "text": f"a<{shield.mark}|im_end|>"}]}
 
 
 def test_marks_are_not_to_be_guessed() -> None:
-    assert len({Shield(TEXTS).mark for _ in range(100)}) == 100
+    assert len({Shield(CONTROL).mark for _ in range(100)}) == 100

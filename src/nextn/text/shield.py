@@ -8,10 +8,12 @@ The tokenizer finds no control token there, and takes the mark out again.
 
 from __future__ import annotations
 
-import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
+
+from nextn.text.special_tokens import SpecialSplitter
 
 _MARK_DIGITS = 40
 
@@ -20,37 +22,31 @@ class Shield:
     """Breaks the texts of control tokens.
 
     Args:
-        control_texts: of all control tokens. Those of a single character cannot be broken.
+        control: finds all control tokens. Those of a single character cannot be broken.
 
     Attributes:
         mark: what stands inside of them. Digits, which a template's filters leave alone.
     """
 
-    def __init__(self, control_texts: Iterable[str]) -> None:
+    def __init__(self, control: SpecialSplitter) -> None:
         self.mark = "".join(secrets.choice("0123456789") for _ in range(_MARK_DIGITS))
-        self._texts = {text for text in control_texts if len(text) > 1}
-        self._lengths: dict[str, set[int]] = {}
-        for text in self._texts:
-            self._lengths.setdefault(text[0], set()).add(len(text))
-        first = "".join(map(re.escape, self._lengths))
-        self._first = re.compile(f"[{first}]") if first else None
+        self._control = control
 
     def protect(self, value: Any) -> Any:
         """Break the texts in a JSON-like value; keys and numbers stay as they are."""
         if isinstance(value, str):
-            return value if self._first is None else self._first.sub(self._break, value)
+            return self._break(value)
         if isinstance(value, Mapping):
             return {key: self.protect(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.protect(item) for item in value]
         return value
 
-    def _break(self, match: re.Match[str]) -> str:
-        """Put the mark after the first character of each place where a text begins.
+    def _break(self, text: str) -> str:
+        """Put the mark after the first character of each place where a token's text begins.
 
         So texts that overlap are broken, too.
         """
-        start, text = match.start(), match.string
-        lengths = self._lengths[match[0]]
-        begins = any(text[start : start + length] in self._texts for length in lengths)
-        return match[0] + self.mark if begins else match[0]
+        places = {start + 1 for _, start, end in self._control.find(text) if end > start + 1}
+        cuts = [0, *sorted(places), len(text)]
+        return self.mark.join(text[a:b] for a, b in pairwise(cuts))

@@ -110,11 +110,15 @@ class SpecialSplitter:
         first_characters = "".join(map(re.escape, lengths))
         self._starts = re.compile(f"[{first_characters}]") if lengths else None
 
-    def split(self, text: str) -> list[str | int]:
-        """Cut `text` into special tokens (ids) and the text between them (never empty)."""
-        if self._starts is None or self._starts.search(text) is None:
-            return [text] if text else []
+    def find(self, text: str) -> list[tuple[int, int, int]]:
+        """Find all occurrences of token texts, overlapping ones too.
+
+        Returns:
+            (rank, start, end) of each, by start; a lower rank is taken first.
+        """
         found: list[tuple[int, int, int]] = []
+        if self._starts is None:
+            return found
         ranks = self._rank
         for match in self._starts.finditer(text):
             start = match.start()
@@ -122,6 +126,13 @@ class SpecialSplitter:
                 rank = ranks.get(text[start : start + length])
                 if rank is not None:
                     found.append((rank, start, start + length))
+        return found
+
+    def split(self, text: str) -> list[str | int]:
+        """Cut `text` into special tokens (ids) and the text between them (never empty)."""
+        found = self.find(text)
+        if not found:
+            return [text] if text else []
         found.sort()
         taken = bytearray(len(text))
         chosen: list[tuple[int, int]] = []

@@ -7,6 +7,7 @@ first; what is left goes to the encoder of the file's kind, byte-level BPE or Se
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -62,6 +63,11 @@ class Tokenizer:
             parse_special: SpecialSplitter({i: data.tokens[i] for i in ids})
             for parse_special, ids in ((False, tokens.user_defined), (True, self._literal))
         }
+
+    @cached_property
+    def control_splitter(self) -> SpecialSplitter:
+        """Finds the texts of control tokens."""
+        return SpecialSplitter({i: self._tokens[i] for i in self.special})
 
     def encode(
         self,
