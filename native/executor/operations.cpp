@@ -17,6 +17,9 @@ Share rows_of(const StepContext& context, int thread) {
     return share_of(context.rows.count, thread, context.threads);
 }
 
+// Rows of this width that every thread converts for itself.
+int private_rows(int width) { return std::max(1, kPrivateActivations / width); }
+
 int padded(int width) { return (width + 15) / 16 * 16; }
 
 }  // namespace
@@ -83,9 +86,8 @@ void Add::run(StepContext& context, int thread) {
 
 void Prologue::reserve(Scratch& scratch, int max_rows) const {
     scratch.shared.reserve(max_rows, x.width, integer, real);
-    const int private_rows = std::max(1, kPrivateActivations / x.width);
     for (ActivationScratch& own : scratch.private_)
-        own.reserve(private_rows, x.width, integer, real);
+        own.reserve(private_rows(x.width), x.width, integer, real);
     for (Memory& row : scratch.norm_rows) {
         const size_t bytes = x.stride * sizeof(float);
         if (row.bytes() < bytes) row = Memory(bytes);
@@ -108,8 +110,7 @@ void Prologue::convert(StepContext& context, int thread, const ActivationScratch
 
 const std::vector<RowGroup>& Prologue::run(StepContext& context, int thread, const int* rows,
                                            int count) const {
-    // As `reserve` has it, and without a product that could overflow.
-    const bool alone = context.threads == 1 || count <= std::max(1, kPrivateActivations / x.width);
+    const bool alone = context.threads == 1 || count <= private_rows(x.width);
     if (alone) {
         ActivationScratch& own = context.threads == 1
                                      ? context.scratch.shared

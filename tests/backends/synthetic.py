@@ -13,41 +13,10 @@ from nextn.backends.cpu import CpuExecutor
 from nextn.backends.reference import ReferenceExecutor
 from nextn.files import BLOCK_TYPES, BlockType, decode
 from nextn.plan import Plan, Weight
+from tests.support.random_blocks import random_blocks
 
 BLOCKS_PER_SEQUENCE = 40
 TYPE_BY_NAME = {block_type.name: block_type for block_type in BLOCK_TYPES.values()}
-# Byte positions of the float16 scales in a block, and what they may hold.
-_SCALES = {
-    "Q4_0": (0,),
-    "Q4_1": (0, 2),
-    "Q5_0": (0,),
-    "Q5_1": (0, 2),
-    "Q8_0": (0,),
-    "Q4_K": (0, 2),
-    "Q5_K": (0, 2),
-    "Q6_K": (208,),
-}
-
-
-def random_blocks(
-    block_type: BlockType, rows: int, columns: int, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """Valid random blocks: any codes, scales that give values of about 1 / sqrt(columns)."""
-    name = block_type.name
-    if name in ("F32", "F16", "BF16"):
-        values = (rng.standard_normal((rows, columns)) / np.sqrt(columns)).astype(np.float32)
-        if name == "F16":
-            return values.astype(np.float16).view(np.uint8).reshape(-1)
-        if name == "BF16":
-            return (values.view(np.uint32) >> 16).astype(np.uint16).view(np.uint8).reshape(-1)
-        return values.view(np.uint8).reshape(-1)
-    blocks = rows * columns // block_type.elements
-    data = rng.integers(0, 256, (blocks, block_type.bytes), dtype=np.uint8)
-    size = {"Q4_K": 0.004, "Q5_K": 0.002, "Q6_K": 0.0005, "Q8_0": 0.01}.get(name, 0.1)
-    for at in _SCALES[name]:
-        scale = (rng.uniform(-size, size, (blocks, 1)) / np.sqrt(columns)).astype(np.float16)
-        data[:, at : at + 2] = scale.view(np.uint8)
-    return data.reshape(-1)
 
 
 @dataclass
@@ -78,7 +47,9 @@ class SyntheticCheckpoint:
         self.tensors: dict[str, SyntheticTensor] = {}
         for weight in plan.weights:
             block_type = TYPE_BY_NAME[(types or {}).get(weight.name, "F32")]
-            data = random_blocks(block_type, weight.rows, weight.columns, rng)
+            seed_of_weight = int(rng.integers(1 << 32))
+            data = random_blocks(block_type.name, weight.rows, weight.columns, seed_of_weight)
+            data = data.reshape(-1)
             if weight.rows == 1:  # a norm or a bias: around 1
                 data = (data.view(np.float32) + np.float32(1)).view(np.uint8)
             self.tensors[weight.name] = SyntheticTensor(block_type, _shape(weight), data)

@@ -36,10 +36,8 @@ def open_parts(path: Path) -> list[Part]:
         UnsupportedModelError: a block format that nextn does not know.
     """
     first = _open_part(path)
-    count = first.header.metadata.get("split.count", 1)
-    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
-        raise FileFormatError(path, "split.count", "is not a count")
-    if count <= 1:
+    count = _count(first, "split.count")
+    if count is None or count <= 1:
         return [first]
     name = _SPLIT_NAME.fullmatch(path.name)
     if name is None or int(name["count"]) != count or count > limits.MOST_PARTS:
@@ -48,7 +46,7 @@ def open_parts(path: Path) -> list[Part]:
             "split.count",
             f"says {count} parts, but the file is not named NAME-00001-of-{count:05d}.gguf",
         )
-    if _number(first, "split.no") != 0 or int(name["number"]) != 1:
+    if _count(first, "split.no") != 0 or int(name["number"]) != 1:
         first_name = f"{name['prefix']}-00001-of-{count:05d}.gguf"
         raise FileFormatError(path, "split.no", f"this is not the first part; open {first_name}")
     parts = [first]
@@ -57,18 +55,20 @@ def open_parts(path: Path) -> list[Part]:
         if not part_path.exists():
             raise SourceError(f"{part_path}: part {number} of {count} of the model is missing")
         part = _open_part(part_path)
-        if _number(part, "split.no") != number - 1:
+        if _count(part, "split.no") != number - 1:
             raise FileFormatError(part_path, "split.no", f"does not say {number - 1}")
         parts.append(part)
     _check_tensors(parts)
     return parts
 
 
-def _number(part: Part, key: str) -> int | None:
-    """An integer key; None if it is missing."""
+def _count(part: Part, key: str) -> int | None:
+    """An integer key, not negative; None if it is missing."""
     value = part.header.metadata.get(key)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-        raise FileFormatError(part.path, key, "is not an integer")
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise FileFormatError(part.path, key, "is not a count")
     return value
 
 
@@ -94,7 +94,7 @@ def _check_tensors(parts: list[Part]) -> None:
             if name in seen:
                 raise FileFormatError(part.path, f"tensor {name}", "occurs in an earlier part")
             seen.add(name)
-    declared = _number(parts[0], "split.tensors.count")
+    declared = _count(parts[0], "split.tensors.count")
     if declared not in (None, len(seen)):
         raise FileFormatError(
             parts[0].path,
