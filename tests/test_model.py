@@ -190,6 +190,7 @@ def test_a_model_without_a_template_cannot_chat(tmp_path: Path) -> None:
         ({"context": 1}, "context is 1"),
         ({"max_sequences": 0}, "max_sequences is 0; allowed: an integer from 1"),
         ({"backend": "gpu"}, "backend: 'gpu' does not exist"),
+        ({"cache_type": "q3"}, "cache_type: 'q3' does not exist; nextn has f16, q8_0"),
         ({"threads": 0}, "threads: 0 is not possible"),
         ({"threads": 1.5}, "threads: 1.5 is not possible"),
     ],

@@ -51,6 +51,12 @@ BlockType checked_type(int type_id, int64_t rows, int64_t columns, size_t bytes)
     return type;
 }
 
+nextn::CacheType cache_type_named(const std::string& name) {
+    if (name == "f16") return nextn::CacheType::F16;
+    if (name == "q8_0") return nextn::CacheType::Q8_0;
+    throw std::invalid_argument("[cache] unknown type '" + name + "'");
+}
+
 nextn::NormParameters norm_of(const Executor& executor, int weight, float epsilon) {
     return {executor.vector(weight), epsilon};
 }
@@ -65,6 +71,9 @@ int add_cache_layer(Executor& executor, int kv_heads, int head_width) {
     require(kv_heads > 0, "[cache] impossible number of key heads");
     require(head_width > 0 && head_width % 16 == 0 && head_width <= nextn::kMaxHeadWidth,
             "[cache] the head width must be a multiple of 16, at most 512");
+    require(executor.cache_type() == nextn::CacheType::F16 ||
+                head_width % nextn::kCacheScaleColumns == 0,
+            "[cache] a Q8_0 cache needs head widths that are multiples of 32");
     return executor.add_cache_layer(kv_heads, head_width);
 }
 
@@ -250,12 +259,13 @@ void bind_executor(nb::module_& m) {
     nb::class_<Executor>(m, "Executor", "Runs the steps of one plan on the processor's cores.")
         .def(
             "__init__",
-            [](Executor* self, int threads, int max_rows, int block_count, std::string kernels) {
+            [](Executor* self, int threads, int max_rows, int block_count, std::string kernels,
+               std::string cache_type) {
                 require(threads > 0 && max_rows > 0 && block_count > 0, "[executor] empty limits");
-                new (self)
-                    Executor({threads, max_rows, block_count}, nextn::kernels_named(kernels));
+                new (self) Executor({threads, max_rows, block_count, cache_type_named(cache_type)},
+                                    nextn::kernels_named(kernels));
             },
-            "threads"_a, "max_rows"_a, "block_count"_a, "kernels"_a)
+            "threads"_a, "max_rows"_a, "block_count"_a, "kernels"_a, "cache_type"_a)
         .def("add_buffer", &Executor::add_buffer, "width"_a)
         .def("add_matrix", &add_matrix, "type_id"_a, "rows"_a, "columns"_a, "data"_a, "mapped"_a)
         .def(

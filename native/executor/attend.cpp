@@ -91,11 +91,13 @@ void Attend::store_rows(StepContext& context, int thread) const {
         const Segment& segment = context.rows.segments[s];
         const int position = segment.position + row - segment.first_row;
         const int kv_head = head - heads;
-        uint16_t* block = cache->head(segment.table[position / kCacheBlockTokens], kv_head);
+        uint8_t* block = cache->head(segment.table[position / kCacheBlockTokens], kv_head);
         turn_head(context, key.row(row) + kv_head * width, key_norm, row);
         const int token = position % kCacheBlockTokens;
-        context.kernels.store_key(key.row(row) + kv_head * width, width, token, block);
-        context.kernels.store_value(value.row(row) + kv_head * width, width, token, block);
+        const float* new_key = key.row(row) + kv_head * width;
+        const float* new_value = value.row(row) + kv_head * width;
+        context.kernels.store_key(cache->type, new_key, width, token, block);
+        context.kernels.store_value(cache->type, new_value, width, token, block);
     }
 }
 
@@ -103,9 +105,12 @@ AttendTask Attend::task_of(const StepContext& context, const Item& item) const {
     const Segment& segment = context.rows.segments[static_cast<size_t>(item.segment)];
     const int group = heads / cache->kv_heads;
     AttendTask task{};
+    task.type = cache->type;
     task.cache = cache->head(0, item.kv_head);
     task.block_stride = cache->block_stride;
     task.table = segment.table;
+    const int last = segment.position + item.first_row - segment.first_row + item.rows - 1;
+    task.block_count = last / kCacheBlockTokens + 1;
     task.head_width = cache->head_width;
     task.scale = scale;
     for (int r = 0; r < item.rows; ++r) {

@@ -85,10 +85,10 @@ int Executor::add_rotary(const double* frequencies, int pairs, bool interleaved,
 
 int Executor::add_cache_layer(int kv_heads, int head_width) {
     auto layer = std::make_unique<CacheLayer>();
+    layer->type = limits_.cache_type;
     layer->kv_heads = kv_heads;
     layer->head_width = head_width;
-    layer->head_stride =
-        static_cast<size_t>(2 * kCacheBlockTokens) * static_cast<size_t>(head_width);
+    layer->head_stride = 2 * cache_part_bytes(layer->type, head_width);
     cache_layers_.push_back(std::move(layer));
     return static_cast<int>(cache_layers_.size()) - 1;
 }
@@ -107,8 +107,8 @@ void Executor::finish() {
     for (const auto& layer : cache_layers_) {
         block_stride += layer->head_stride * static_cast<size_t>(layer->kv_heads);
     }
-    cache_ = Memory(static_cast<size_t>(limits_.block_count) * block_stride * sizeof(uint16_t));
-    uint16_t* data = cache_.as<uint16_t>();
+    cache_ = Memory(static_cast<size_t>(limits_.block_count) * block_stride);
+    uint8_t* data = cache_.as<uint8_t>();
     for (const auto& layer : cache_layers_) {
         layer->block_stride = block_stride;
         layer->data = data;

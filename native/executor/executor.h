@@ -17,6 +17,7 @@ struct ExecutorLimits {
     int threads;
     int max_rows;
     int block_count;
+    CacheType cache_type;
 };
 
 class Executor {
@@ -49,6 +50,7 @@ public:
 
     size_t logits_stride() const { return logits_columns_; }
     int threads() const { return pool_.size(); }
+    CacheType cache_type() const { return limits_.cache_type; }
     const KernelTable& kernels() const { return kernels_; }
     size_t weight_bytes() const { return weights_.bytes(); }
     size_t cache_bytes() const { return cache_.bytes(); }

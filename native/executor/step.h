@@ -39,13 +39,14 @@ struct Buffer {
 // One layer of the key/value cache. A block holds all layers, one after the other, so that memory
 // is touched by block and not by layer; see AttendTask for the layout of a layer's part.
 struct CacheLayer {
+    CacheType type;
     int kv_heads;
     int head_width;
-    size_t head_stride;   // elements of one key head in one block
-    size_t block_stride;  // elements of one block, with all layers
-    uint16_t* data;       // its part of block 0
+    size_t head_stride;   // bytes of one key head in one block
+    size_t block_stride;  // bytes of one block, with all layers
+    uint8_t* data;        // its part of block 0
 
-    uint16_t* head(int block, int kv_head) const {
+    uint8_t* head(int block, int kv_head) const {
         return data + static_cast<size_t>(block) * block_stride +
                static_cast<size_t>(kv_head) * head_stride;
     }

@@ -16,7 +16,18 @@ constexpr int kCacheBlockTokens = 32;
 constexpr int kKeyLanes = 16;    // keys that lie side by side in a cache block
 constexpr int kChunkKeys = 256;  // keys per partial result of attention
 constexpr int kMaxHeadWidth = 512;
-constexpr int kMaxQueries = 16;  // queries (rows x heads) that share loaded keys
+constexpr int kMaxQueries = 16;         // queries (rows x heads) that share loaded keys
+constexpr int kCacheScaleColumns = 32;  // elements of a head that share a scale in a Q8_0 cache
+
+// How keys and values are kept. Q8_0 holds a code of 8 bits per element and a float16 scale per 32.
+enum class CacheType : int { F16 = 0, Q8_0 = 1 };
+
+// Bytes of the keys, or of the values, of one head in one cache block.
+constexpr size_t cache_part_bytes(CacheType type, int head_width) {
+    const size_t elements =
+        static_cast<size_t>(kCacheBlockTokens) * static_cast<size_t>(head_width);
+    return type == CacheType::F16 ? elements * 2 : elements + elements / kCacheScaleColumns * 2;
+}
 
 // Activations of up to 8 rows, as the matrix kernels read them. Quantised per 32 columns:
 //   q           int8 [blocks][rows][32]
@@ -57,12 +68,19 @@ struct RopeTask {
 };
 
 // Attention of some queries of one sequence over the keys that they see. The cache of a layer is
-// [blocks][kv_heads] of a key part, float16 [2 groups][head_width][16 keys], and a value part,
-// float16 [32][head_width].
+// [blocks][kv_heads] of a key part and a value part:
+//   F16   keys    float16 [2 groups][head_width][16 keys]
+//         values  float16 [32 tokens][head_width]
+//   Q8_0  keys    per group of 16: uint8 [head_width / 4][16 keys][4], value = scale * (code -
+//   128);
+//                 then float16 scales [head_width / 32][16 keys]
+//         values  int8 [32 tokens][head_width], then float16 scales [head_width / 32][32 tokens]
 struct AttendTask {
-    const uint16_t* cache;  // of the layer and key head
-    size_t block_stride;    // in elements, from block to block
-    const int32_t* table;   // the sequence's blocks
+    CacheType type;
+    const uint8_t* cache;  // of the layer and key head
+    size_t block_stride;   // in bytes, from block to block
+    const int32_t* table;  // the sequence's blocks
+    int block_count;       // blocks of the table that hold keys that are seen
     int head_width;
     float scale;
     int query_count;                    // at most kMaxQueries
@@ -86,8 +104,10 @@ struct KernelTable {
                      const float* residual, float* out);
     void (*linear)(const LinearTask& task, int tile_begin, int tile_end);
     void (*rope)(float* head, const RopeTask& task, int row);
-    void (*store_key)(const float* key, int head_width, int token, uint16_t* cache_block);
-    void (*store_value)(const float* value, int head_width, int token, uint16_t* cache_block);
+    // `block` is the part of a head in a cache block, its keys first; `token` is the place in it.
+    void (*store_key)(CacheType type, const float* key, int head_width, int token, uint8_t* block);
+    void (*store_value)(CacheType type, const float* value, int head_width, int token,
+                        uint8_t* block);
     // Computes one chunk of keys for all queries that see any of it; states[i] is filled for those.
     void (*attend_chunk)(const AttendTask& task, int chunk, AttendState* states);
     // Joins a later chunk's state into an earlier one.

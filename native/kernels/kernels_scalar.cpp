@@ -13,6 +13,7 @@ namespace scalar {
 #include "kernels/rows.inl"
 // clang-format off: rows.inl comes before the files that use it.
 #include "kernels/linear.inl"
+#include "kernels/cache.inl"
 #include "kernels/attention.inl"
 #include "kernels/table.inl"
 // clang-format on

@@ -79,15 +79,6 @@ static void rope(float* head, const RopeTask& task, int row) {
     }
 }
 
-// Values beyond the range of float16 are clamped to it: an infinity in the cache would reach rows
-// that may not even look at it (zero times infinity is not zero).
-static void store_value(const float* value, int head_width, int token, uint16_t* cache_block) {
-    uint16_t* out = cache_block + static_cast<size_t>(token) * head_width;
-    for (int d = 0; d < head_width; d += 16) {
-        f_to_half(out + d, f_min(f_max(f_load(value + d), f_set(-65504.0F)), f_set(65504.0F)));
-    }
-}
-
 static void activate(const float* gate, const float* up, int width, int activation, float* out) {
     for (int i = 0; i < width; i += 16) {
         f_store(out + i, f_mul(f_activate(f_load(gate + i), activation), f_load(up + i)));

@@ -1,10 +1,5 @@
 // kernels/table.inl: the table of an instruction set's kernels.
 
-static void store_value_part(const float* value, int head_width, int token, uint16_t* cache_block) {
-    store_value(value, head_width, token,
-                cache_block + static_cast<size_t>(kCacheBlockTokens) * head_width);
-}
-
 static KernelTable make_table(const char* name) {
     KernelTable table{};
     table.name = name;
@@ -14,7 +9,7 @@ static KernelTable make_table(const char* name) {
     table.linear = linear;
     table.rope = rope;
     table.store_key = store_key;
-    table.store_value = store_value_part;
+    table.store_value = store_value;
     table.attend_chunk = attend_chunk;
     table.attend_join = attend_join;
     table.attend_finish = attend_finish;

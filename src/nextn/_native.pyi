@@ -23,7 +23,9 @@ def decode_blocks(type_id: int, data: NDArray[np.uint8], out: NDArray[np.float32
 CACHE_BLOCK_TOKENS: int
 
 class Executor:
-    def __init__(self, threads: int, max_rows: int, block_count: int, kernels: str) -> None: ...
+    def __init__(
+        self, threads: int, max_rows: int, block_count: int, kernels: str, cache_type: str
+    ) -> None: ...
     def add_buffer(self, width: int) -> int: ...
     def add_matrix(
         self, type_id: int, rows: int, columns: int, data: NDArray[np.uint8], mapped: bool

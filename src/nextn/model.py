@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from nextn.backends import BLOCK_TOKENS, Executor, create_executor
+from nextn.backends import BLOCK_TOKENS, Executor, check_cache_type, create_executor
 from nextn.engine import MAX_DRAFT, Engine
 from nextn.engine.memory import MemoryNeed, available_memory, check_memory, memory_need
 from nextn.engine.request import request_from_settings
@@ -50,6 +50,7 @@ def load(
     threads: int | None = None,
     context: int | None = None,
     backend: str = "cpu",
+    cache_type: str = "f16",
     max_sequences: int = DEFAULT_SEQUENCES,
     offline: bool = False,
     progress: Callable[..., None] | None = None,
@@ -63,6 +64,7 @@ def load(
         context: most tokens of a text, prompt included; by default `DEFAULT_CONTEXT`, or what the
             model was trained for if that is less. The cache is sized for it.
         backend: "cpu", or "reference" for the slow executor that defines what is right.
+        cache_type: how keys and values are kept: "f16", or "q8_0" for about half the memory.
         max_sequences: texts that are written at a time; more wait.
         offline: never download.
         progress: told about a download; see `nextn.files.sources.resolve`.
@@ -86,7 +88,9 @@ def load(
         with ThreadPoolExecutor(1) as pool:
             # Repacking the weights needs no Python, so the tokenizer is built meanwhile.
             tokenizer = pool.submit(lambda: load_tokenizer(checkpoint.tokenizer))
-            executor = _load_executor(checkpoint, threads, context, backend, max_sequences)
+            executor = _load_executor(
+                checkpoint, threads, context, backend, cache_type, max_sequences
+            )
             undo.callback(executor.close)
             model = Model(
                 checkpoint,
@@ -104,10 +108,11 @@ def _load_executor(
     threads: int | None,
     context: int | None,
     backend: str,
+    cache_type: str,
     max_sequences: int,
 ) -> Executor:
     """Check that all fits into memory, and load the weights."""
-    size = size_model(checkpoint, context, backend, max_sequences)
+    size = size_model(checkpoint, context, backend, max_sequences, cache_type)
     check_memory(checkpoint.path, size.need, available_memory(), size.context)
     return create_executor(
         checkpoint,
@@ -116,6 +121,7 @@ def _load_executor(
         context_length=size.context,
         block_count=size.block_count,
         max_rows=_MAX_ROWS,
+        cache_type=cache_type,
         plan=size.plan,
     )
 
@@ -138,17 +144,22 @@ class ModelSize:
 
 
 def size_model(
-    checkpoint: Checkpoint, context: int | None, backend: str, max_sequences: int
+    checkpoint: Checkpoint,
+    context: int | None,
+    backend: str,
+    max_sequences: int,
+    cache_type: str = "f16",
 ) -> ModelSize:
     """Size the cache of a model for `load`; only the header of its file is read.
 
     Raises:
-        RequestError: an impossible context.
+        RequestError: an impossible context or cache type.
         FileFormatError, UnsupportedModelError: as `load`.
     """
     from nextn.models import load_model_plan
     from nextn.plan import fuse
 
+    check_cache_type(cache_type)
     plan = fuse(load_model_plan(checkpoint))
     context = _context_length(checkpoint, context)
     pool = context * min(max_sequences, _POOL_CONTEXTS)
@@ -160,6 +171,7 @@ def size_model(
         block_count=block_count,
         max_rows=_MAX_ROWS,
         logits_rows=min(_MAX_ROWS, max_sequences * (1 + MAX_DRAFT)),
+        cache_type=cache_type,
     )
     return ModelSize(plan, context, block_count, need)
 

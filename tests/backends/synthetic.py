@@ -60,7 +60,12 @@ def _shape(weight: Weight) -> tuple[int, ...]:
 
 
 def both_executors(
-    plan: Plan, checkpoint: SyntheticCheckpoint, *, threads: int = 2, kernels: str | None = None
+    plan: Plan,
+    checkpoint: SyntheticCheckpoint,
+    *,
+    threads: int = 2,
+    kernels: str | None = None,
+    cache_type: str = "f16",
 ) -> tuple[ReferenceExecutor, CpuExecutor]:
     """The reference and the native executor of a plan, with room for four sequences."""
     limits = {
@@ -69,7 +74,14 @@ def both_executors(
         "max_rows": 64,
     }
     reference = ReferenceExecutor(checkpoint, plan, **limits)  # type: ignore[arg-type]
-    native = CpuExecutor(checkpoint, plan, threads=threads, kernels=kernels, **limits)  # type: ignore[arg-type]
+    native = CpuExecutor(
+        checkpoint,  # type: ignore[arg-type]
+        plan,
+        threads=threads,
+        kernels=kernels,
+        cache_type=cache_type,
+        **limits,
+    )
     return reference, native
 
 

@@ -6,6 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nextn import _native
+from nextn.backends import CACHE_TYPES
+from nextn.errors import UnsupportedModelError
 from nextn.plan import NormWeight, Plan, Rotary, Tracer, Weight, fuse
 from tests.backends.synthetic import (
     SyntheticCheckpoint,
@@ -15,29 +17,32 @@ from tests.backends.synthetic import (
 )
 
 VOCAB, HIDDEN, HEADS, KV_HEADS, HEAD_WIDTH = 61, 64, 6, 2, 48
+WIDTH_OF_Q8 = 96  # a multiple of 32, but not of 64
 LENGTH = 700  # more than two chunks of keys
 
 
-def attention_plan(*, window: int | None = None, interleaved: bool = False) -> Plan:
+def attention_plan(
+    *, window: int | None = None, interleaved: bool = False, head_width: int = HEAD_WIDTH
+) -> Plan:
     step = Tracer()
     rotary = Rotary(tuple(0.5**i for i in range(16)), interleaved, magnitude=1.1)
     x = step.embed(Weight("table", VOCAB, HIDDEN))
-    query = step.linear(x, Weight("q", HEADS * HEAD_WIDTH, HIDDEN))
-    key = step.linear(x, Weight("k", KV_HEADS * HEAD_WIDTH, HIDDEN))
-    value = step.linear(x, Weight("v", KV_HEADS * HEAD_WIDTH, HIDDEN))
-    query = step.head_norm(query, NormWeight(Weight("qn", 1, HEAD_WIDTH), 1e-5), heads=HEADS)
-    key = step.head_norm(key, NormWeight(Weight("kn", 1, HEAD_WIDTH), 1e-5), heads=KV_HEADS)
+    query = step.linear(x, Weight("q", HEADS * head_width, HIDDEN))
+    key = step.linear(x, Weight("k", KV_HEADS * head_width, HIDDEN))
+    value = step.linear(x, Weight("v", KV_HEADS * head_width, HIDDEN))
+    query = step.head_norm(query, NormWeight(Weight("qn", 1, head_width), 1e-5), heads=HEADS)
+    key = step.head_norm(key, NormWeight(Weight("kn", 1, head_width), 1e-5), heads=KV_HEADS)
     attended = step.attend(
         step.rope(query, rotary, heads=HEADS),
         step.rope(key, rotary, heads=KV_HEADS),
         value,
         heads=HEADS,
         kv_heads=KV_HEADS,
-        head_width=HEAD_WIDTH,
-        scale=HEAD_WIDTH**-0.5,
+        head_width=head_width,
+        scale=head_width**-0.5,
         window=window,
     )
-    x = step.add(x, step.linear(attended, Weight("o", HIDDEN, HEADS * HEAD_WIDTH)))
+    x = step.add(x, step.linear(attended, Weight("o", HIDDEN, HEADS * head_width)))
     step.logits(x, Weight("output", VOCAB, HIDDEN))
     return step.plan()
 
@@ -71,31 +76,49 @@ def test_attention_matches_the_reference(kernels: str, window: int | None, fused
     assert np.abs(got - expected).max() < 2e-3 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("kernels", _native.available_kernels())
+@pytest.mark.parametrize("window", [None, 40])
+@pytest.mark.parametrize("head_width", [32, WIDTH_OF_Q8, 128])
+def test_attention_over_a_q8_0_cache_matches_the_reference(
+    kernels: str, window: int | None, head_width: int
+) -> None:
+    plan = fuse(attention_plan(window=window, head_width=head_width))
+    reference, native = both_executors(
+        plan, SyntheticCheckpoint(plan), kernels=kernels, cache_type="q8_0"
+    )
+    sequence = tokens(LENGTH if kernels != "scalar" else 300)
+    got, expected = run(native, sequence, [64]), run(reference, sequence, [64])
+    # A code is off by half a unit of 1 / 127 of the largest of 32 elements.
+    assert np.abs(got - expected).max() < 1.5e-2 * np.abs(expected).max()
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     chunks=st.lists(st.integers(1, 64), min_size=1, max_size=5),
     threads=st.integers(1, 2),
     window=st.sampled_from([None, 40, 300]),
     length=st.integers(1, LENGTH),
+    cache_type=st.sampled_from(CACHE_TYPES),
 )
 def test_logits_do_not_depend_on_chunks_or_threads(
-    chunks: list[int], threads: int, window: int | None, length: int
+    chunks: list[int], threads: int, window: int | None, length: int, cache_type: str
 ) -> None:
-    plan = fuse(attention_plan(window=window))
+    plan = fuse(attention_plan(window=window, head_width=WIDTH_OF_Q8))
     checkpoint = SyntheticCheckpoint(plan)
-    _, plain = both_executors(plan, checkpoint, threads=1)
-    _, other = both_executors(plan, checkpoint, threads=threads)
+    _, plain = both_executors(plan, checkpoint, threads=1, cache_type=cache_type)
+    _, other = both_executors(plan, checkpoint, threads=threads, cache_type=cache_type)
     sequence = tokens(length)
     # The first rows one by one, where most can go wrong; the rest in large chunks.
     expected = run(plain, sequence, [1] * 40 + [37])
     np.testing.assert_array_equal(run(other, sequence, chunks), expected)
 
 
-def test_logits_do_not_depend_on_the_other_sequences_of_a_step() -> None:
-    plan = fuse(attention_plan())
+@pytest.mark.parametrize("cache_type", CACHE_TYPES)
+def test_logits_do_not_depend_on_the_other_sequences_of_a_step(cache_type: str) -> None:
+    plan = fuse(attention_plan(head_width=WIDTH_OF_Q8))
     checkpoint = SyntheticCheckpoint(plan, {"q": "F16", "o": "Q8_0"})
-    _, alone = both_executors(plan, checkpoint)
-    _, together = both_executors(plan, checkpoint)
+    _, alone = both_executors(plan, checkpoint, cache_type=cache_type)
+    _, together = both_executors(plan, checkpoint, cache_type=cache_type)
     sequences = [tokens(count, seed=count) for count in (300, 41, 280, 7)]
     expected = [run(alone, sequence, [64], slot) for slot, sequence in enumerate(sequences)]
     position = 0
@@ -116,10 +139,11 @@ def test_logits_do_not_depend_on_the_other_sequences_of_a_step() -> None:
         position += 16
 
 
-def test_rejected_rows_leave_no_trace() -> None:
-    plan = fuse(attention_plan())
+@pytest.mark.parametrize("cache_type", CACHE_TYPES)
+def test_rejected_rows_leave_no_trace(cache_type: str) -> None:
+    plan = fuse(attention_plan(head_width=WIDTH_OF_Q8))
     checkpoint = SyntheticCheckpoint(plan)
-    _, native = both_executors(plan, checkpoint)
+    _, native = both_executors(plan, checkpoint, cache_type=cache_type)
     sequence = tokens(120)
     expected = run(native, sequence, [1])
     for position in range(0, 120, 3):
@@ -128,6 +152,12 @@ def test_rejected_rows_leave_no_trace() -> None:
         native.step(sequence_rows(right[:1] + wrong, position, slot=1))
         got = native.step(sequence_rows(right, position, slot=1))
         np.testing.assert_array_equal(got, expected[position : position + 3])
+
+
+def test_a_q8_0_cache_needs_whole_scales() -> None:
+    plan = fuse(attention_plan(head_width=48))
+    with pytest.raises(UnsupportedModelError, match="multiple of 32, not 48"):
+        both_executors(plan, SyntheticCheckpoint(plan), cache_type="q8_0")
 
 
 def test_rows_that_break_the_rules_are_refused() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 import pytest
 
-from nextn.backends import BACKENDS
+from nextn.backends import BACKENDS, CACHE_TYPES
 from nextn.cli.options import SAMPLING_NAMES, generation_settings
 from nextn.cli.run import command
 from nextn.sampling import SamplingParams
@@ -25,6 +25,11 @@ def test_the_defaults_are_those_of_the_python_api() -> None:
     }
     assert settings["max_tokens"] is None
     assert settings["draft"] == "auto"
+
+
+def test_the_cache_types_are_those_that_exist() -> None:
+    (option,) = (item for item in command.params if item.name == "cache_type")
+    assert tuple(option.type.choices) == CACHE_TYPES  # type: ignore[attr-defined]
 
 
 def test_the_backends_are_those_that_exist() -> None:

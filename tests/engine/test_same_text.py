@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nextn.backends import BLOCK_TOKENS, Executor, create_executor
+from nextn.backends import BLOCK_TOKENS, CACHE_TYPES, Executor, create_executor
 from nextn.engine import Engine, GenerationRequest, Sequence
 from nextn.files import open_checkpoint
 from nextn.sampling import SamplingParams
@@ -38,13 +38,17 @@ def tokenizer(smollm2_path: Path) -> Tokenizer:
         return load_tokenizer(checkpoint.tokenizer)
 
 
-@pytest.fixture(scope="module")
-def executors(smollm2_path: Path) -> Iterator[dict[int, Executor]]:
+@pytest.fixture(scope="module", params=CACHE_TYPES)
+def executors(smollm2_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[int, Executor]]:
     """By number of threads."""
     with open_checkpoint(smollm2_path) as checkpoint:
         made = {
             threads: create_executor(
-                checkpoint, threads=threads, context_length=CONTEXT, block_count=BLOCKS
+                checkpoint,
+                threads=threads,
+                context_length=CONTEXT,
+                block_count=BLOCKS,
+                cache_type=request.param,
             )
             for threads in (1, 2)
         }

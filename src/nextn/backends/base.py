@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 BLOCK_TOKENS = 32
 """Positions per block of the key/value cache; the native kernels are built for this number."""
 
+CACHE_TYPES = ("f16", "q8_0")
+"""How the `cpu` executor can keep keys and values.
+
+`f16` is float16. `q8_0` has 8 bits per element and a float16 scale per 32: about half the memory,
+and half the time to read it.
+"""
+
 
 @dataclass(slots=True)
 class Rows:

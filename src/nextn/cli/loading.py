@@ -51,6 +51,7 @@ def load_model(name: str, options: dict[str, Any]) -> Model:
         threads=options["threads"],
         context=options["context"],
         backend=options["backend"],
+        cache_type=options["cache_type"],
         max_sequences=1,
         offline=True,
     )

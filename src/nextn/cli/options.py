@@ -97,6 +97,16 @@ loading_options = together(
         show_default=True,
         help="What computes: native code, or the slow NumPy code that defines what is right.",
     ),
+    option(
+        _MODEL,
+        "-ct",
+        "--cache-type",
+        type=click.Choice(["f16", "q8_0"]),
+        default="f16",
+        show_default=True,
+        help="How keys and values are kept; q8_0 takes half the memory, and half the time at long "
+        "contexts.",
+    ),
     offline_option,
 )
 

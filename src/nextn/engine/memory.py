@@ -16,7 +16,8 @@ from nextn.plan import Plan, assign_buffers
 
 _PACKING = 1.05  # packed weights are padded to whole tiles and 64-byte planes
 _FLOAT_BYTES = 4
-_CACHE_BYTES = {"cpu": 2, "reference": 4}  # per element
+# Per element; the scales of q8_0 are 2 bytes per 32.
+_CACHE_BYTES = {"f16": 2.0, "q8_0": 1.0625}
 _LEAST_CONTEXT = 256  # a smaller one is not worth a suggestion
 
 
@@ -48,6 +49,7 @@ def memory_need(
     block_count: int,
     max_rows: int,
     logits_rows: int,
+    cache_type: str = "f16",
 ) -> MemoryNeed:
     """What a model will use, computed from its header and plan.
 
@@ -58,6 +60,7 @@ def memory_need(
         block_count: blocks of the key/value cache.
         max_rows: most rows of a step.
         logits_rows: most rows of a step that want logits.
+        cache_type: how the `cpu` executor keeps keys and values.
     """
     if backend == "reference":
         weights = sum(weight.rows * weight.columns for weight in plan.weights) * _FLOAT_BYTES
@@ -65,7 +68,8 @@ def memory_need(
         stored = sum(checkpoint.tensors[weight.name].nbytes for weight in plan.weights)
         weights = int(stored * _PACKING)
     elements = sum(2 * kv_heads * head_width for kv_heads, head_width in plan.cache_layers)
-    cache = block_count * BLOCK_TOKENS * elements * _CACHE_BYTES.get(backend, _FLOAT_BYTES)
+    element_bytes = _CACHE_BYTES[cache_type] if backend == "cpu" else _FLOAT_BYTES
+    cache = int(block_count * BLOCK_TOKENS * elements * element_bytes)
     values = max_rows * sum(assign_buffers(plan).widths) + logits_rows * plan.vocab_size
     return MemoryNeed(weights, cache, values * _FLOAT_BYTES)
 

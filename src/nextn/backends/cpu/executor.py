@@ -33,6 +33,7 @@ _ACTIVATIONS = {None: 0, "silu": 1, "gelu": 2}
 _ABSENT = -1
 _LANES = 16
 _MOST_HEAD_WIDTH = 512
+_CACHE_SCALE_ELEMENTS = 32
 _MOST_QUERIES_PER_KEY = 16
 
 if _native.CACHE_BLOCK_TOKENS != BLOCK_TOKENS:
@@ -57,6 +58,7 @@ class CpuExecutor:
         context_length: int,
         block_count: int,
         max_rows: int,
+        cache_type: str = "f16",
         kernels: str | None = None,
     ) -> None:
         """Load the weights.
@@ -68,6 +70,7 @@ class CpuExecutor:
             context_length: most positions of a sequence.
             block_count: blocks of the key/value cache.
             max_rows: most rows of one step.
+            cache_type: how keys and values are kept, one of `CACHE_TYPES`.
             kernels: one of `nextn._native.available_kernels()`; None takes the best.
 
         Raises:
@@ -81,8 +84,10 @@ class CpuExecutor:
         self.block_count = block_count
         self.context_length = context_length
         self._checkpoint = checkpoint
-        _check_heads(checkpoint, plan)
-        self._native = _native.Executor(self.threads, max_rows, block_count, self.kernels)
+        _check_heads(checkpoint, plan, cache_type)
+        self._native = _native.Executor(
+            self.threads, max_rows, block_count, self.kernels, cache_type
+        )
         self._matrices: dict[str, int] = {}
         self._vectors: dict[str, int] = {}
         self._rotaries: dict[Rotary, int] = {}
@@ -223,7 +228,7 @@ class CpuExecutor:
         return self._rotaries[rotary]
 
 
-def _check_heads(checkpoint: Checkpoint, plan: Plan) -> None:
+def _check_heads(checkpoint: Checkpoint, plan: Plan, cache_type: str) -> None:
     for op in plan.operations:
         if not isinstance(op, Attend):
             continue
@@ -231,6 +236,11 @@ def _check_heads(checkpoint: Checkpoint, plan: Plan) -> None:
             raise UnsupportedModelError(
                 f"{checkpoint.path}: a head width of {op.head_width} is not supported by the cpu "
                 f"executor; it takes multiples of {_LANES} up to {_MOST_HEAD_WIDTH}"
+            )
+        if cache_type == "q8_0" and op.head_width % _CACHE_SCALE_ELEMENTS:
+            raise UnsupportedModelError(
+                f"{checkpoint.path}: a q8_0 cache needs a head width that is a multiple of "
+                f"{_CACHE_SCALE_ELEMENTS}, not {op.head_width}; take cache_type f16"
             )
         if op.heads // op.kv_heads > _MOST_QUERIES_PER_KEY:
             raise UnsupportedModelError(
