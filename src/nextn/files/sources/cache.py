@@ -24,31 +24,33 @@ from nextn.files.sources.registry import MODELS
 
 PACKAGE_PREFIX = "pypi:"
 _PACKAGES = "pypi"
-_CACHE_VARIABLE = "NEXTN_CACHE"
+CACHE_VARIABLE = "NEXTN_CACHE"
 _LOCK = ".lock"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
 class LocalModel:
-    """A model that was downloaded.
+    """A model that is on this machine.
 
     Attributes:
         name: what `resolve` takes.
         path: its file.
         bytes: size of the file.
         modified: when it was downloaded, in UTC.
+        source: the program whose directory it is in.
     """
 
     name: str
     path: Path
     bytes: int
     modified: datetime
+    source: str = "nextn"
 
 
 def models_directory() -> Path:
     """Where downloaded models are kept: `models` in the user's cache, or in $NEXTN_CACHE."""
-    override = os.environ.get(_CACHE_VARIABLE)
+    override = os.environ.get(CACHE_VARIABLE)
     if override:
         return Path(override).expanduser() / "models"
     return platformdirs.user_cache_path("nextn") / "models"
@@ -88,15 +90,20 @@ def _describe(root: Path, path: Path) -> LocalModel:
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the errors of reading and writing below `path` into SourceError."""
+def disk_errors(path: Path, variable: str = CACHE_VARIABLE) -> Iterator[None]:
+    """Turn the errors of reading and writing below `path` into SourceError.
+
+    Args:
+        path: named where the system names none.
+        variable: of the environment, which can name another directory.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
-            reason = f"the disk is full; make room, or set {_CACHE_VARIABLE} to another directory"
+            reason = f"the disk is full; make room, or set {variable} to another directory"
         else:
-            reason = f"{error.strerror or error}; {_CACHE_VARIABLE} can name another directory"
+            reason = f"{error.strerror or error}; {variable} can name another directory"
         raise SourceError(f"{error.filename or path}: {reason}") from error
 
 
@@ -109,19 +116,35 @@ def locked(name: str, progress: ProgressCallback) -> Iterator[Path]:
     Yields:
         The directory.
     """
+    directory = model_directory(name)
+    with file_lock(directory / _LOCK, name, progress):
+        yield directory
+
+
+@contextmanager
+def file_lock(
+    path: Path, name: str, progress: ProgressCallback, variable: str = CACHE_VARIABLE
+) -> Iterator[None]:
+    """Hold a lock among all processes.
+
+    Args:
+        path: the file that stands for the lock; it and its directory are made.
+        name: of the model, which is told to `progress` when another process has the lock.
+        progress: told about waiting.
+        variable: of the environment, as for `disk_errors`.
+    """
     # Imported here, because only systems of the Unix family have it, and only downloads need it.
     import fcntl
 
-    directory = model_directory(name)
-    with disk_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / _LOCK).open("wb")
+    with disk_errors(path.parent, variable):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("wb")
     # The lock goes with the open file, also when the process is killed.
     with lock:
-        with disk_errors(directory):
+        with disk_errors(path.parent, variable):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 progress(f"waiting for another download of {name}", 0, None)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-        yield directory
+        yield

@@ -9,17 +9,19 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from nextn.errors import SourceError
-from nextn.files.sources.cache import disk_errors
+from nextn.files.sources.cache import CACHE_VARIABLE, disk_errors
 
 ATTEMPTS = 6
 TIMEOUT_SECONDS = 30.0
 _FIRST_PAUSE_SECONDS = 0.5
 _CHUNK_BYTES = 1 << 18
+_AUTHORIZATION = "Authorization"
 _TEMPORARY = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS)
 
 
@@ -42,6 +44,33 @@ class _Response(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """Where a file is, and what the server is shown."""
+
+    url: str
+    authorization: str | None
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows to other places; only those on the same server are shown the authorization."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        new = super().redirect_request(req, fp, code, msg, headers, newurl)
+        authorization = req.unredirected_hdrs.get(_AUTHORIZATION)
+        if new and authorization and (new.type, new.host) == (req.type, req.host):
+            new.add_unredirected_header(_AUTHORIZATION, authorization)
+        return new
+
+
 def download(
     url: str,
     target: Path,
@@ -49,6 +78,8 @@ def download(
     sha256: str | None,
     report: Callable[[int, int | None], None],
     pause: Callable[[float], None] = time.sleep,
+    authorization: str | None = None,
+    variable: str = CACHE_VARIABLE,
 ) -> None:
     """Download `url` to `target`.
 
@@ -62,18 +93,20 @@ def download(
         sha256: what the file must have, in lower-case hexadecimal; None if nobody knows.
         report: called with the bytes so far and in all.
         pause: waits before another attempt.
+        authorization: the header of that name; no other server gets to see it.
+        variable: of the environment, which can name another directory, for errors.
 
     Raises:
         SourceError: the connection kept failing, the checksum is wrong, or the disk is full.
         UnusableAddressError: the server refuses, or was never reached.
     """
     part = target.with_name(target.name + ".part")
-    with disk_errors(part):
+    with disk_errors(part, variable):
         if sha256 is not None and part.exists() and file_sha256(part) == sha256:
             part.replace(target)
             return
         for resume in (True, False):
-            _fetch(url, part, resume=resume, report=report, pause=pause)
+            _fetch(_Address(url, authorization), part, resume=resume, report=report, pause=pause)
             if sha256 is None or file_sha256(part) == sha256:
                 part.replace(target)
                 return
@@ -91,21 +124,21 @@ def file_sha256(path: Path) -> str:
 
 
 def _fetch(
-    url: str,
+    address: _Address,
     part: Path,
     *,
     resume: bool,
     report: Callable[[int, int | None], None],
     pause: Callable[[float], None],
 ) -> None:
-    """Write the whole of `url` to `part`, in as many attempts as it needs."""
+    """Write the whole of a file to `part`, in as many attempts as it needs."""
     reason = ""
     for attempt in range(ATTEMPTS):
         if attempt:
             pause(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
         kept = part.stat().st_size if resume and part.exists() else 0
         try:
-            response = _open(url, kept)
+            response = _open(address, kept)
         except _BrokenOffError as error:
             reason = str(error)
             continue
@@ -119,23 +152,28 @@ def _fetch(
         return
     if not part.exists():
         raise UnusableAddressError(reason)
-    raise SourceError(f"{url}: {reason}; try again later, the download goes on where it stopped")
+    raise SourceError(
+        f"{address.url}: {reason}; try again later, the download goes on where it stopped"
+    )
 
 
-def _open(url: str, kept: int) -> _Response:
-    """Ask for `url` from byte `kept` on."""
+def _open(address: _Address, kept: int) -> _Response:
+    """Ask for a file from byte `kept` on."""
     headers = {"User-Agent": "nextn", "Accept-Encoding": "identity"}
     if kept:
         headers["Range"] = f"bytes={kept}-"
-    request = urllib.request.Request(url, headers=headers)
+    request = urllib.request.Request(address.url, headers=headers)
+    if address.authorization is not None:
+        request.add_unredirected_header(_AUTHORIZATION, address.authorization)
     try:
-        response: _Response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+        opener = urllib.request.build_opener(_Redirects)
+        response: _Response = opener.open(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         reason = f"the server answered {error.code} {error.reason}"
         error.close()
         if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and kept:
             # What is there is longer than the file, so it is of another one.
-            return _open(url, 0)
+            return _open(address, 0)
         if error.code in _TEMPORARY or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise _BrokenOffError(reason) from error
         raise UnusableAddressError(reason) from error
