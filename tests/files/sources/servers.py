@@ -28,6 +28,7 @@ class Site:
         knows_ranges: whether a download can be continued.
         shift_ranges_by: how far from the wanted place a continued download begins.
         requested_ranges: the Range header of each request, "" where there was none.
+        tokens: the Authorization header of each request, "" where there was none.
         url: of the server, without a slash at the end.
     """
 
@@ -37,6 +38,7 @@ class Site:
     knows_ranges: bool = True
     shift_ranges_by: int = 0
     requested_ranges: list[str] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
     url: str = ""
 
 
@@ -65,6 +67,7 @@ def serve(site: Site) -> Iterator[Site]:
 def _answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
     wanted = handler.headers.get("Range", "")
     site.requested_ranges.append(wanted)
+    site.tokens.append(handler.headers.get("Authorization", ""))
     content = site.files.get(handler.path)
     if site.answers:
         handler.send_error(site.answers.pop(0))

