@@ -111,6 +111,54 @@ void decode_q6_k(const uint8_t* b, float* out) {
     }
 }
 
+// The code of element i of a Q2_K block, or its two low bits of a Q3_K block.
+int pair_of_bits(const uint8_t* codes, int i) {
+    return codes[32 * (i / 128) + i % 32] >> (2 * (i % 128 / 32)) & 3;
+}
+
+void decode_q2_k(const uint8_t* b, float* out) {
+    const float d = read_half(b + 80);
+    const float dmin = read_half(b + 82);
+    for (int i = 0; i < 256; ++i) {
+        const float scale = d * static_cast<float>(b[i / 16] & 15);
+        const float minimum = dmin * static_cast<float>(b[i / 16] >> 4);
+        out[i] = scale * static_cast<float>(pair_of_bits(b + 16, i)) - minimum;
+    }
+}
+
+void decode_q3_k(const uint8_t* b, float* out) {
+    const float d = read_half(b + 108);
+    for (int i = 0; i < 256; ++i) {
+        const float scale = d * static_cast<float>(q3_scale(b + 96, i / 16) - 32);
+        const int code = pair_of_bits(b + 32, i) | (b[i % 32] >> (i / 32) & 1) << 2;
+        out[i] = scale * static_cast<float>(code - 4);
+    }
+}
+
+// 16 bytes of nibbles: the low ones are the first 16 elements.
+void decode_nibbles(const uint8_t* nibbles, const int8_t* values, float scale, float* out) {
+    for (int i = 0; i < 16; ++i) {
+        out[i] = scale * static_cast<float>(values[nibbles[i] & 15]);
+        out[i + 16] = scale * static_cast<float>(values[nibbles[i] >> 4]);
+    }
+}
+
+void decode_iq4_xs(const uint8_t* b, float* out) {
+    const float d = read_half(b);
+    for (int j = 0; j < 8; ++j) {
+        const float scale = d * static_cast<float>(iq4_xs_scale(b, j) - 32);
+        decode_nibbles(b + 8 + 16 * j, kIq4Values, scale, out + 32 * j);
+    }
+}
+
+void decode_nvfp4(const uint8_t* b, float* out) {
+    for (int i = 0; i < 64; ++i) {
+        const float scale = half_of_e4m3(e4m3_scale(b[i / 16]));
+        const uint8_t pair = b[4 + 8 * (i / 16) + i % 8];
+        out[i] = scale * static_cast<float>(kFp4Values[i % 16 < 8 ? pair & 15 : pair >> 4]);
+    }
+}
+
 }  // namespace
 
 BlockSize block_size(BlockType type) {
@@ -123,9 +171,15 @@ BlockSize block_size(BlockType type) {
         case BlockType::Q5_0: return {32, 22};
         case BlockType::Q5_1: return {32, 24};
         case BlockType::Q8_0: return {32, 34};
+        case BlockType::Q2_K: return {256, 84};
+        case BlockType::Q3_K: return {256, 110};
         case BlockType::Q4_K: return {256, 144};
         case BlockType::Q5_K: return {256, 176};
         case BlockType::Q6_K: return {256, 210};
+        case BlockType::IQ4_NL: return {32, 18};
+        case BlockType::IQ4_XS: return {256, 136};
+        case BlockType::MXFP4: return {32, 17};
+        case BlockType::NVFP4: return {64, 36};
     }
     return {0, 0};
 }
@@ -173,6 +227,19 @@ uint16_t float_to_half(float value) {
     return static_cast<uint16_t>(sign | ((magnitude - 0x38000000 + 0xFFF + odd) >> 13));
 }
 
+float half_of_e4m3(uint8_t bits) {
+    // The same fields as in a half, whose exponent has one bit more and a bias of 15 instead of 7.
+    return half_to_float(static_cast<uint16_t>(bits << 7)) * 128.0F;
+}
+
+float half_of_e8m0(uint8_t bits) {
+    // 2^(e - 128); the two smallest are subnormal.
+    const uint32_t word = bits < 2 ? (bits + 1U) << 21 : (bits - 1U) << 23;
+    float value;
+    std::memcpy(&value, &word, sizeof value);
+    return value;
+}
+
 void decode_row(BlockType type, const uint8_t* row, int64_t columns, float* out) {
     const BlockSize size = block_size(type);
     for (int64_t i = 0; i < columns; i += size.elements, row += size.bytes, out += size.elements) {
@@ -189,9 +256,17 @@ void decode_row(BlockType type, const uint8_t* row, int64_t columns, float* out)
             case BlockType::Q5_0: decode_q5_0(row, out); break;
             case BlockType::Q5_1: decode_q5_1(row, out); break;
             case BlockType::Q8_0: decode_q8_0(row, out); break;
+            case BlockType::Q2_K: decode_q2_k(row, out); break;
+            case BlockType::Q3_K: decode_q3_k(row, out); break;
             case BlockType::Q4_K: decode_q4_k(row, out); break;
             case BlockType::Q5_K: decode_q5_k(row, out); break;
             case BlockType::Q6_K: decode_q6_k(row, out); break;
+            case BlockType::IQ4_NL: decode_nibbles(row + 2, kIq4Values, read_half(row), out); break;
+            case BlockType::IQ4_XS: decode_iq4_xs(row, out); break;
+            case BlockType::MXFP4:
+                decode_nibbles(row + 1, kFp4Values, half_of_e8m0(row[0]), out);
+                break;
+            case BlockType::NVFP4: decode_nvfp4(row, out); break;
         }
     }
 }

@@ -11,6 +11,8 @@ namespace nextn {
 namespace {
 
 constexpr uint32_t kLowNibbles = 0x0F0F0F0F;
+constexpr uint32_t kLowPairs = 0x03030303;
+constexpr uint32_t kLowBits = 0x01010101;
 
 // Where the parts of one tile go.
 struct Tile {
@@ -79,7 +81,7 @@ void pack_k(const uint8_t* block, bool has_high, const Tile& tile, int super, in
         if (has_high) {
             uint32_t plane = 0;
             for (int i = 0; i < 8; ++i) {
-                plane |= (read_word(high + 4 * i) >> j & 0x01010101) << i;
+                plane |= (read_word(high + 4 * i) >> j & kLowBits) << i;
             }
             words[4 * 16 + row] = plane;
         }
@@ -101,12 +103,86 @@ void pack_q6_k(const uint8_t* block, const Tile& tile, int super, int row) {
         uint32_t planes[2] = {0, 0};
         for (int i = 0; i < 8; ++i) {
             codes[i] = read_word(low + 4 * i) >> (4 * (group / 2)) & kLowNibbles;
-            const uint32_t top = read_word(high + 4 * i) >> (2 * group) & 0x03030303;
+            const uint32_t top = read_word(high + 4 * i) >> (2 * group) & kLowPairs;
             planes[i / 4] |= top << (2 * (i % 4));
         }
         for (int i = 0; i < 4; ++i) words[i * 16 + row] = codes[i] | codes[i + 4] << 4;
         words[4 * 16 + row] = planes[0];
         words[5 * 16 + row] = planes[1];
+    }
+}
+
+// 2-bit codes of sub-block j: four vectors share a plane.
+void pack_pairs(const uint8_t* codes, int j, uint32_t* words, int row) {
+    const uint8_t* source = codes + 32 * (j / 4);
+    uint32_t planes[2] = {0, 0};
+    for (int i = 0; i < 8; ++i) {
+        const uint32_t pairs = read_word(source + 4 * i) >> (2 * (j % 4)) & kLowPairs;
+        planes[i / 4] |= pairs << (2 * (i % 4));
+    }
+    words[row] = planes[0];
+    words[16 + row] = planes[1];
+}
+
+void pack_q2_k(const uint8_t* block, const Tile& tile, int super, int row) {
+    std::memcpy(tile.supers + super * 64 + row * 2, block + 80, 2);
+    std::memcpy(tile.supers + super * 64 + 32 + row * 2, block + 82, 2);
+    for (int j = 0; j < 8; ++j) {
+        const int b = super * kSuperBlocks + j;
+        tile.scales[b * 32 + row] = block[2 * j];
+        tile.scales[b * 32 + 16 + row] = block[2 * j + 1];
+        pack_pairs(block + 16, j, tile.words(b), row);
+    }
+}
+
+void pack_q3_k(const uint8_t* block, const Tile& tile, int super, int row) {
+    std::memcpy(tile.supers + super * 32 + row * 2, block + 108, 2);
+    for (int j = 0; j < 8; ++j) {
+        const int b = super * kSuperBlocks + j;
+        for (int half = 0; half < 2; ++half) {
+            const int scale = q3_scale(block + 96, 2 * j + half) - 32;
+            tile.scales[b * 32 + 16 * half + row] = static_cast<uint8_t>(scale);
+        }
+        uint32_t* words = tile.words(b);
+        pack_pairs(block + 32, j, words, row);
+        uint32_t plane = 0;
+        for (int i = 0; i < 8; ++i) plane |= (read_word(block + 4 * i) >> j & kLowBits) << i;
+        words[2 * 16 + row] = plane;
+    }
+}
+
+void pack_nibbles(const uint8_t* nibbles, uint32_t* words, int row) {
+    for (int i = 0; i < 4; ++i) words[i * 16 + row] = read_word(nibbles + 4 * i);
+}
+
+void pack_iq4_xs(const uint8_t* block, const Tile& tile, int super, int row) {
+    std::memcpy(tile.supers + super * 32 + row * 2, block, 2);
+    for (int j = 0; j < 8; ++j) {
+        const int b = super * kSuperBlocks + j;
+        tile.scales[b * 16 + row] = static_cast<uint8_t>(iq4_xs_scale(block, j) - 32);
+        pack_nibbles(block + 8 + 16 * j, tile.words(b), row);
+    }
+}
+
+void pack_mxfp4(const uint8_t* block, const Tile& tile, int b, int row) {
+    tile.scales[b * 16 + row] = block[0];
+    pack_nibbles(block + 1, tile.words(b), row);
+}
+
+// Two of our blocks. A group of 16 elements has a scale of its own, and 8 bytes of nibbles of which
+// the low ones come first.
+void pack_nvfp4(const uint8_t* block, const Tile& tile, int file_block, int row) {
+    for (int j = 0; j < 2; ++j) {
+        const int b = 2 * file_block + j;
+        tile.scales[b * 32 + row] = e4m3_scale(block[2 * j]);
+        tile.scales[b * 32 + 16 + row] = e4m3_scale(block[2 * j + 1]);
+        const uint8_t* group = block + 4 + 16 * j;
+        uint32_t* words = tile.words(b);
+        for (int i = 0; i < 4; ++i) {
+            const uint32_t low = read_word(group + 4 * (i % 2)) >> (4 * (i / 2)) & kLowNibbles;
+            const uint32_t next = read_word(group + 8 + 4 * (i % 2)) >> (4 * (i / 2)) & kLowNibbles;
+            words[i * 16 + row] = low | next << 4;
+        }
     }
 }
 
@@ -142,9 +218,15 @@ void pack_tile(BlockType type, const uint8_t* source, int rows, int columns, int
                 case BlockType::Q5_0: pack_legacy(from, 2, true, tile, b, row); break;
                 case BlockType::Q5_1: pack_legacy(from, 4, true, tile, b, row); break;
                 case BlockType::Q8_0: pack_q8_0(from, tile, b, row); break;
+                case BlockType::Q2_K: pack_q2_k(from, tile, b, row); break;
+                case BlockType::Q3_K: pack_q3_k(from, tile, b, row); break;
                 case BlockType::Q4_K: pack_k(from, false, tile, b, row); break;
                 case BlockType::Q5_K: pack_k(from, true, tile, b, row); break;
                 case BlockType::Q6_K: pack_q6_k(from, tile, b, row); break;
+                case BlockType::IQ4_NL: pack_legacy(from, 2, false, tile, b, row); break;
+                case BlockType::IQ4_XS: pack_iq4_xs(from, tile, b, row); break;
+                case BlockType::MXFP4: pack_mxfp4(from, tile, b, row); break;
+                case BlockType::NVFP4: pack_nvfp4(from, tile, b, row); break;
                 default: break;
             }
         }
@@ -160,6 +242,14 @@ bool is_finite(BlockType type, const uint8_t* tile, int blocks) {
             if ((bits & 0x7F800000) == 0x7F800000) return false;
         }
         return true;
+    }
+    if (type == BlockType::NVFP4) return true;  // its NaN counts as zero
+    if (type == BlockType::MXFP4) {
+        bool too_large = false;
+        for (size_t at = 0; at < scale_plane_bytes(type, blocks); ++at) {
+            too_large |= tile[at] >= kFirstBadPower;
+        }
+        return !too_large;
     }
     size_t bytes = scale_plane_bytes(type, blocks);
     if (layout.super_scale_bytes > 0) bytes = super_plane_bytes(type, blocks);

@@ -5,13 +5,16 @@
 // sum. Per 32 columns ("block") a quantised tile holds, in this order of planes:
 //
 //   scales   float16 [blocks][16], then float16 minimum [blocks][16] beside it where there is one;
-//            for K formats: float16 d[16] (and dmin[16]) per 8 blocks, then one byte per row and
-//            sub-block scale (and minimum)
+//            for K formats and IQ4_XS: float16 d[16] (and dmin[16]) per 8 blocks, then one byte per
+//            row and sub-block scale (and minimum; those of Q2_K share a byte);
+//            for MXFP4 one byte per row, for NVFP4 two: floats without a sign
 //   codes    8 vectors of 16 rows x 4 columns; 4-bit codes share a vector between columns
-//            c and c + 16 (low and high nibble); higher bits lie in a bit plane of their own
+//            c and c + 16 (low and high nibble), 2-bit codes between c, c + 4, c + 8 and c + 12;
+//            higher bits lie in a bit plane of their own
 //
-// Codes are unsigned: the offset of a signed format is subtracted through the sum of the
-// activations. Float formats hold [column][16 rows]. Every plane starts at a multiple of 64 bytes.
+// Codes are unsigned, or indices of unsigned codes: the offset of a signed format is subtracted
+// through the sum of the activations. Float formats hold [column][16 rows]. Every plane starts at a
+// multiple of 64 bytes.
 #pragma once
 
 #include <cstddef>
@@ -26,10 +29,11 @@ constexpr int kBlockColumns = 32;
 constexpr int kSuperBlocks = 8;  // blocks per scale group of the K formats
 
 struct PackedLayout {
-    int bits;               // 4, 5, 6 or 8; 16 or 32 for float formats
-    int scale_bytes;        // per block
-    int super_scale_bytes;  // per 8 blocks; 0 for formats without
-    int offset;             // what is subtracted from a code
+    int bits;                        // 2 to 6 or 8; 16 or 32 for float formats
+    int scale_bytes;                 // per block
+    int super_scale_bytes;           // per 8 blocks; 0 for formats without
+    int offset;                      // what is subtracted from a code
+    const int8_t* values = nullptr;  // codes are indices of these 16; the code is value + offset
 };
 
 constexpr PackedLayout packed_layout(BlockType type) {
@@ -42,9 +46,15 @@ constexpr PackedLayout packed_layout(BlockType type) {
         case BlockType::Q5_0: return {5, 32, 0, 16};
         case BlockType::Q5_1: return {5, 64, 0, 0};
         case BlockType::Q8_0: return {8, 32, 0, 128};
+        case BlockType::Q2_K: return {2, 32, 64, 0};
+        case BlockType::Q3_K: return {3, 32, 32, 4};
         case BlockType::Q4_K: return {4, 32, 64, 0};
         case BlockType::Q5_K: return {5, 32, 64, 0};
         case BlockType::Q6_K: return {6, 32, 32, 32};
+        case BlockType::IQ4_NL: return {4, 32, 0, 128, kIq4Values};
+        case BlockType::IQ4_XS: return {4, 16, 32, 128, kIq4Values};
+        case BlockType::MXFP4: return {4, 16, 0, 12, kFp4Values};
+        case BlockType::NVFP4: return {4, 32, 0, 12, kFp4Values};
     }
     return {0, 0, 0, 0};
 }

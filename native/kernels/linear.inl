@@ -60,18 +60,87 @@ struct Codes<8> {
     }
 };
 
+// Q2_K: four vectors share a plane of bit pairs.
+template <>
+struct Codes<2> {
+    static inline void load(const uint8_t* p, B* w) {
+        for (int i = 0; i < 2; ++i) {
+            const B plane = b_load(p + 64 * i);
+            w[4 * i + 0] = b_extract<0, 3>(plane);
+            w[4 * i + 1] = b_extract<2, 3>(plane);
+            w[4 * i + 2] = b_extract<4, 3>(plane);
+            w[4 * i + 3] = b_extract<6, 3>(plane);
+        }
+    }
+};
+
+template <>
+struct Codes<3> {
+    static inline void load(const uint8_t* p, B* w) {
+        Codes<2>::load(p, w);
+        const B plane = b_load(p + 128);
+        w[0] = b_insert<2, 4>(w[0], plane);
+        w[1] = b_insert<1, 4>(w[1], plane);
+        w[2] = b_insert<0, 4>(w[2], plane);
+        w[3] = b_insert<-1, 4>(w[3], plane);
+        w[4] = b_insert<-2, 4>(w[4], plane);
+        w[5] = b_insert<-3, 4>(w[5], plane);
+        w[6] = b_insert<-4, 4>(w[6], plane);
+        w[7] = b_insert<-5, 4>(w[7], plane);
+    }
+};
+
+struct CodeTable {
+    uint8_t codes[16];
+};
+
+constexpr CodeTable code_table(const PackedLayout& layout) {
+    CodeTable table{};
+    for (int i = 0; i < 16; ++i) {
+        table.codes[i] = static_cast<uint8_t>(layout.values[i] + layout.offset);
+    }
+    return table;
+}
+
+// The codes of a format, through its table where it has one.
+template <BlockType kType>
+static inline void load_codes(const uint8_t* p, B* w) {
+    constexpr PackedLayout kLayout = packed_layout(kType);
+    Codes<kLayout.bits>::load(p, w);
+    if constexpr (kLayout.values != nullptr) {
+        static constexpr CodeTable kTable = code_table(kLayout);
+        const B table = b_repeat(kTable.codes);
+        for (int i = 0; i < 8; ++i) w[i] = b_look_up(table, w[i]);
+    }
+}
+
+// A scale per 16 columns.
+constexpr bool has_two_scales(BlockType type) {
+    return type == BlockType::Q2_K || type == BlockType::Q3_K || type == BlockType::Q6_K ||
+           type == BlockType::NVFP4;
+}
+
+// A minimum per 32 columns; Q2_K has two.
+constexpr bool has_minimum(BlockType type) {
+    return type == BlockType::Q4_1 || type == BlockType::Q5_1 || type == BlockType::Q4_K ||
+           type == BlockType::Q5_K;
+}
+
+// Codes above 127.
+constexpr bool is_wide(BlockType type) { return packed_layout(type).offset == 128; }
+
 // Sum over blocks of d * (scale * dot) + m * (scale * sum). Where the weights or (kFine) the
 // activations have a scale per 16 columns, the two halves of a block are summed apart.
 template <BlockType kType, int kRows, bool kFine>
 static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group, float* out) {
     constexpr PackedLayout kLayout = packed_layout(kType);
     constexpr bool kSuper = kLayout.super_scale_bytes > 0;
-    constexpr bool kTwoScales = kType == BlockType::Q6_K;
+    constexpr bool kTwoScales = has_two_scales(kType);
     constexpr bool kHalves = kTwoScales || kFine;
     constexpr int kRowScales = kFine ? 2 : 1;
-    constexpr bool kMinimum = kType == BlockType::Q4_1 || kType == BlockType::Q5_1 ||
-                              kType == BlockType::Q4_K || kType == BlockType::Q5_K;
-    constexpr bool kWide = kLayout.bits == 8;
+    constexpr bool kMinimum = has_minimum(kType);
+    constexpr bool kTwoMinimums = kType == BlockType::Q2_K;
+    constexpr bool kWide = is_wide(kType);
     const uint8_t* supers = tile;
     const uint8_t* scales = tile + super_plane_bytes(kType, blocks);
     const uint8_t* codes = tile + scale_plane_bytes(kType, blocks);
@@ -88,7 +157,7 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
         if constexpr (kSuper) {
             if (b % kSuperBlocks == 0) {
                 super_scale = f_from_half(supers);
-                if constexpr (kMinimum) super_minimum = f_from_half(supers + 32);
+                if constexpr (kMinimum || kTwoMinimums) super_minimum = f_from_half(supers + 32);
                 supers += kLayout.super_scale_bytes;
             }
         }
@@ -98,7 +167,21 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
         F d;
         F d_next;
         F minimum;
-        if constexpr (kTwoScales) {
+        F minimum_next;
+        if constexpr (kTwoMinimums) {
+            const F negative = f_sub(f_zero(), super_minimum);
+            d = f_mul(super_scale, f_from_low_u4(scales));
+            d_next = f_mul(super_scale, f_from_low_u4(scales + 16));
+            minimum = f_mul(negative, f_from_high_u4(scales));
+            minimum_next = f_mul(negative, f_from_high_u4(scales + 16));
+        } else if constexpr (kType == BlockType::NVFP4) {
+            d = f_half_of_e4m3(scales);
+            d_next = f_half_of_e4m3(scales + 16);
+        } else if constexpr (kType == BlockType::MXFP4) {
+            d = f_half_of_e8m0(scales);
+        } else if constexpr (kType == BlockType::IQ4_XS) {
+            d = f_mul(super_scale, f_from_i8(scales));
+        } else if constexpr (kTwoScales) {
             d = f_mul(super_scale, f_from_i8(scales));
             d_next = f_mul(super_scale, f_from_i8(scales + 16));
         } else if constexpr (kSuper) {
@@ -109,7 +192,7 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
             if constexpr (kMinimum) minimum = f_from_half(scales + 32);
         }
         B w[8];
-        Codes<kLayout.bits>::load(codes, w);
+        load_codes<kType>(codes, w);
         I dot[kRows];
         I dot_next[kRows];
         for (int m = 0; m < kRows; ++m) {
@@ -137,6 +220,13 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
                 sum[m] = f_fma(f_from_i(dot_next[m]), f_mul(d_of_next, next), sum[m]);
             }
             if constexpr (kMinimum) sum[m] = f_fma(minimum, f_set(row_scaled_sum[m]), sum[m]);
+            if constexpr (kTwoMinimums) {
+                const float first = row_scale[kRowScales * m] * static_cast<float>(row_sums[4 * m]);
+                const float next = row_scale[kRowScales * m + kRowScales - 1] *
+                                   static_cast<float>(row_sums[4 * m + 1]);
+                sum[m] = f_fma(minimum, f_set(first), sum[m]);
+                sum[m] = f_fma(minimum_next, f_set(next), sum[m]);
+            }
         }
         codes += code_bytes(kType);
         scales += kLayout.scale_bytes;
@@ -211,9 +301,15 @@ static TileFunction find_tile_function(BlockType type, const RowGroup& group) {
         case BlockType::Q5_0: return tile_for_group<BlockType::Q5_0>(group);
         case BlockType::Q5_1: return tile_for_group<BlockType::Q5_1>(group);
         case BlockType::Q8_0: return tile_for_group<BlockType::Q8_0>(group);
+        case BlockType::Q2_K: return tile_for_group<BlockType::Q2_K>(group);
+        case BlockType::Q3_K: return tile_for_group<BlockType::Q3_K>(group);
         case BlockType::Q4_K: return tile_for_group<BlockType::Q4_K>(group);
         case BlockType::Q5_K: return tile_for_group<BlockType::Q5_K>(group);
         case BlockType::Q6_K: return tile_for_group<BlockType::Q6_K>(group);
+        case BlockType::IQ4_NL: return tile_for_group<BlockType::IQ4_NL>(group);
+        case BlockType::IQ4_XS: return tile_for_group<BlockType::IQ4_XS>(group);
+        case BlockType::MXFP4: return tile_for_group<BlockType::MXFP4>(group);
+        case BlockType::NVFP4: return tile_for_group<BlockType::NVFP4>(group);
     }
     return nullptr;
 }

@@ -80,6 +80,37 @@ NEXTN_INLINE F f_from_i8(const void* p) {
     return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
             _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
 }
+NEXTN_INLINE F f_from_low_u4(const void* p) {
+    const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    const __m128i low = _mm_and_si128(bytes, _mm_set1_epi8(15));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(low)),
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(low, 8)))};
+}
+NEXTN_INLINE F f_from_high_u4(const void* p) {
+    const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    const __m128i high = _mm_and_si128(_mm_srli_epi16(bytes, 4), _mm_set1_epi8(15));
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(high)),
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(high, 8)))};
+}
+// The same fields as in a half, whose exponent has one bit more and a bias of 15 instead of 7.
+NEXTN_INLINE F f_half_of_e4m3(const void* p) {
+    const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    const __m256i halves = _mm256_slli_epi16(_mm256_cvtepu8_epi16(bytes), 7);
+    const __m256 factor = _mm256_set1_ps(128.0F);
+    return {_mm256_mul_ps(_mm256_cvtph_ps(_mm256_castsi256_si128(halves)), factor),
+            _mm256_mul_ps(_mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1)), factor)};
+}
+// For n < 2 the second number is the larger one: the bits of a subnormal.
+NEXTN_INLINE __m256 eight_of_e8m0(__m128i bytes) {
+    const __m256i n = _mm256_cvtepu8_epi32(bytes);
+    const __m256i one = _mm256_set1_epi32(1);
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_slli_epi32(_mm256_sub_epi32(n, one), 23),
+                                                _mm256_slli_epi32(_mm256_add_epi32(n, one), 21)));
+}
+NEXTN_INLINE F f_half_of_e8m0(const void* p) {
+    const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    return {eight_of_e8m0(bytes), eight_of_e8m0(_mm_srli_si128(bytes, 8))};
+}
 
 NEXTN_INLINE I i_zero() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 NEXTN_INLINE I i_set(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
@@ -116,6 +147,19 @@ NEXTN_INLINE B b_low_nibbles(B x) {
 }
 NEXTN_INLINE B b_high_nibbles(B x) {
     return b_low_nibbles({_mm256_srli_epi16(x.a, 4), _mm256_srli_epi16(x.b, 4)});
+}
+template <int kShift, int kMask>
+NEXTN_INLINE B b_extract(B plane) {
+    const __m256i mask = _mm256_set1_epi8(static_cast<char>(kMask));
+    return {_mm256_and_si256(_mm256_srli_epi16(plane.a, kShift), mask),
+            _mm256_and_si256(_mm256_srli_epi16(plane.b, kShift), mask)};
+}
+NEXTN_INLINE B b_repeat(const uint8_t* sixteen) {
+    const __m128i table = _mm_loadu_si128(reinterpret_cast<const __m128i*>(sixteen));
+    return {_mm256_broadcastsi128_si256(table), _mm256_broadcastsi128_si256(table)};
+}
+NEXTN_INLINE B b_look_up(B table, B x) {
+    return {_mm256_shuffle_epi8(table.a, x.a), _mm256_shuffle_epi8(table.b, x.b)};
 }
 template <int kShift, int kMask>
 NEXTN_INLINE B b_insert(B base, B plane) {

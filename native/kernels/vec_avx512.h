@@ -53,6 +53,29 @@ NEXTN_INLINE F f_from_i8(const void* p) {
     const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
     return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes))};
 }
+NEXTN_INLINE F f_from_low_u4(const void* p) {
+    const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    const __m512i words = _mm512_cvtepu8_epi32(bytes);
+    return {_mm512_cvtepi32_ps(_mm512_and_si512(words, _mm512_set1_epi32(15)))};
+}
+NEXTN_INLINE F f_from_high_u4(const void* p) {
+    const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    return {_mm512_cvtepi32_ps(_mm512_srli_epi32(_mm512_cvtepu8_epi32(bytes), 4))};
+}
+// The same fields as in a half, whose exponent has one bit more and a bias of 15 instead of 7.
+NEXTN_INLINE F f_half_of_e4m3(const void* p) {
+    const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    const __m256i halves = _mm256_slli_epi16(_mm256_cvtepu8_epi16(bytes), 7);
+    return {_mm512_mul_ps(_mm512_cvtph_ps(halves), _mm512_set1_ps(128.0F))};
+}
+// For n < 2 the second number is the larger one: the bits of a subnormal.
+NEXTN_INLINE F f_half_of_e8m0(const void* p) {
+    const __m128i bytes = _mm_loadu_si128(static_cast<const __m128i*>(p));
+    const __m512i n = _mm512_cvtepu8_epi32(bytes);
+    const __m512i one = _mm512_set1_epi32(1);
+    return {_mm512_castsi512_ps(_mm512_max_epi32(_mm512_slli_epi32(_mm512_sub_epi32(n, one), 23),
+                                                 _mm512_slli_epi32(_mm512_add_epi32(n, one), 21)))};
+}
 
 NEXTN_INLINE I i_zero() { return {_mm512_setzero_si512()}; }
 NEXTN_INLINE I i_set(int32_t x) { return {_mm512_set1_epi32(x)}; }
@@ -73,6 +96,16 @@ NEXTN_INLINE B b_low_nibbles(B x) { return {_mm512_and_si512(x.v, _mm512_set1_ep
 NEXTN_INLINE B b_high_nibbles(B x) {
     return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))};
 }
+template <int kShift, int kMask>
+NEXTN_INLINE B b_extract(B plane) {
+    const __m512i mask = _mm512_set1_epi8(static_cast<char>(kMask));
+    return {_mm512_and_si512(_mm512_srli_epi16(plane.v, kShift), mask)};
+}
+NEXTN_INLINE B b_repeat(const uint8_t* sixteen) {
+    const __m128i table = _mm_loadu_si128(reinterpret_cast<const __m128i*>(sixteen));
+    return {_mm512_broadcast_i32x4(table)};
+}
+NEXTN_INLINE B b_look_up(B table, B x) { return {_mm512_shuffle_epi8(table.v, x.v)}; }
 template <int kShift, int kMask>
 NEXTN_INLINE B b_insert(B base, B plane) {
     __m512i moved;

@@ -103,6 +103,25 @@ static inline F f_from_i8(const void* p) {
     const int8_t* bytes = static_cast<const int8_t*>(p);
     return lanes<F>([=](int i) { return static_cast<float>(bytes[i]); });
 }
+// The low and the high nibbles of sixteen bytes.
+static inline F f_from_low_u4(const void* p) {
+    const uint8_t* bytes = static_cast<const uint8_t*>(p);
+    return lanes<F>([=](int i) { return static_cast<float>(bytes[i] & 15); });
+}
+static inline F f_from_high_u4(const void* p) {
+    const uint8_t* bytes = static_cast<const uint8_t*>(p);
+    return lanes<F>([=](int i) { return static_cast<float>(bytes[i] >> 4); });
+}
+// Half of sixteen 8-bit floats E4M3 (bias 7) without sign and NaN: bytes 0 to 126. Exact.
+static inline F f_half_of_e4m3(const void* p) {
+    const uint8_t* bytes = static_cast<const uint8_t*>(p);
+    return lanes<F>([=](int i) { return half_of_e4m3(bytes[i]); });
+}
+// Half of 2^(n - 127), for sixteen bytes n from 0 to 254. Exact, subnormal ones too.
+static inline F f_half_of_e8m0(const void* p) {
+    const uint8_t* bytes = static_cast<const uint8_t*>(p);
+    return lanes<F>([=](int i) { return half_of_e8m0(bytes[i]); });
+}
 
 static inline I i_set(int32_t x) {
     return lanes<I>([=](int) { return x; });
@@ -155,6 +174,25 @@ static inline B b_low_nibbles(const B& x) {
 static inline B b_high_nibbles(const B& x) {
     B result;
     for (int i = 0; i < 64; ++i) result.v[i] = x.v[i] >> 4;
+    return result;
+}
+// (plane >> shift) & mask.
+template <int kShift, int kMask>
+static inline B b_extract(const B& plane) {
+    B result;
+    for (int i = 0; i < 64; ++i) result.v[i] = static_cast<uint8_t>(plane.v[i] >> kShift & kMask);
+    return result;
+}
+// Four copies of 16 bytes.
+static inline B b_repeat(const uint8_t* sixteen) {
+    B result;
+    for (int i = 0; i < 64; ++i) result.v[i] = sixteen[i % 16];
+    return result;
+}
+// Looks bytes from 0 to 15 up in a repeated table.
+static inline B b_look_up(const B& table, const B& x) {
+    B result;
+    for (int i = 0; i < 64; ++i) result.v[i] = table.v[x.v[i]];
     return result;
 }
 // base | ((plane << shift) & mask); a negative shift goes right.

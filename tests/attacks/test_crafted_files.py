@@ -246,7 +246,7 @@ def test_a_file_shorter_than_the_fixed_part_is_refused(tmp_path: Path, size: int
         open_checkpoint(path)
 
 
-@pytest.mark.parametrize("type_id", [10, 16, 39, 42, 43, 2**31, 2**32 - 1])
+@pytest.mark.parametrize("type_id", [9, 16, 34, 42, 43, 2**31, 2**32 - 1])
 def test_an_unknown_block_format_is_named_with_those_that_are_read(
     tmp_path: Path, type_id: int
 ) -> None:

@@ -15,7 +15,7 @@ from tests.support.random_blocks import random_blocks
 ROWS, COLUMNS = 5, 512
 TYPES = [pytest.param(block_type, id=block_type.name) for block_type in BLOCK_TYPES.values()]
 WITH_SCALES = [pytest.param(t, id=t.name) for t in BLOCK_TYPES.values() if t.scales_at]
-WITHOUT_SCALES = [pytest.param(t, id=t.name) for t in BLOCK_TYPES.values() if not t.scales_at]
+PLAIN = [pytest.param(t, id=t.name) for t in BLOCK_TYPES.values() if t.elements == 1]
 
 
 def oracle(block_type: BlockType, data: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -85,10 +85,58 @@ def test_finds_the_block_with_a_bad_scale(block_type: BlockType, bad: int) -> No
         assert first_bad_block(block_type, damaged) == 4
 
 
-@pytest.mark.parametrize("block_type", WITHOUT_SCALES)
+@pytest.mark.parametrize("block_type", PLAIN)
 def test_finds_the_plain_number_that_is_not_finite(block_type: BlockType) -> None:
     blocks = random_blocks(block_type.name, 1, 64, seed=7).reshape(-1, block_type.bytes)
     assert first_bad_block(block_type, blocks) is None
     # All bits set is NaN in every one of these formats.
     blocks[13] = 0xFF
     assert first_bad_block(block_type, blocks) == 13
+
+
+MXFP4, NVFP4 = BLOCK_TYPES[39], BLOCK_TYPES[40]
+
+
+def blocks_of_every_byte(block_type: BlockType) -> NDArray[np.uint8]:
+    """256 blocks with random codes, whose scales are all bytes from 0 to 255."""
+    blocks = random_blocks(block_type.name, 256, block_type.elements, seed=8)
+    blocks[:, : 1 if block_type is MXFP4 else 4] = np.arange(256, dtype=np.uint8)[:, None]
+    return blocks
+
+
+def test_every_finite_power_of_two_decodes_to_the_same_bits() -> None:
+    blocks = blocks_of_every_byte(MXFP4)[:253]
+    assert_same_bits(decode(MXFP4, blocks), oracle(MXFP4, blocks))
+    assert np.isfinite(decode(MXFP4, blocks)).all()
+    assert first_bad_block(MXFP4, blocks) is None
+
+
+@pytest.mark.parametrize("power", [253, 254, 255])
+def test_finds_the_block_whose_power_of_two_is_too_large(power: int) -> None:
+    blocks = blocks_of_every_byte(MXFP4)[:9]
+    blocks[4, 0] = power
+    assert first_bad_block(MXFP4, blocks) == 4
+
+
+def test_every_8_bit_float_of_a_scale_decodes_to_the_same_bits() -> None:
+    # The package takes the sign of the 8-bit NaN for a part of its value; nobody writes it.
+    blocks = blocks_of_every_byte(NVFP4)[:255]
+    assert_same_bits(decode(NVFP4, blocks), oracle(NVFP4, blocks))
+    assert first_bad_block(NVFP4, blocks) is None
+
+
+@pytest.mark.parametrize("nan", [0x7F, 0xFF])
+def test_an_8_bit_scale_that_is_nan_counts_as_zero(nan: int) -> None:
+    blocks = blocks_of_every_byte(NVFP4)[nan : nan + 1]
+    assert not decode(NVFP4, blocks).any()
+    assert first_bad_block(NVFP4, blocks) is None
+
+
+@pytest.mark.parametrize("block_type", [MXFP4, NVFP4], ids=["MXFP4", "NVFP4"])
+def test_native_decoder_knows_every_byte_of_a_scale(block_type: BlockType) -> None:
+    blocks = blocks_of_every_byte(block_type)
+    if block_type is MXFP4:
+        blocks = blocks[:253]
+    out = np.full((len(blocks), block_type.elements), np.nan, np.float32)
+    _native.decode_blocks(block_type.id, blocks.reshape(-1), out.reshape(-1))
+    assert_same_bits(out, decode(block_type, blocks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import NVFP4
 from numpy.typing import NDArray
 
 # Where a format keeps its float16 scale (first) and minimum, and the standard deviation of the
@@ -14,20 +15,30 @@ _SCALE_AT = {
     "Q5_0": 0,
     "Q5_1": 0,
     "Q8_0": 0,
+    "Q2_K": 80,
+    "Q3_K": 108,
     "Q4_K": 0,
     "Q5_K": 0,
     "Q6_K": 208,
+    "IQ4_NL": 0,
+    "IQ4_XS": 0,
 }
-_MINIMUM_OF_SCALE = {"Q4_1": -7.5, "Q5_1": -15.5, "Q4_K": 7.5, "Q5_K": 15.5}
+_MINIMUM_OF_SCALE = {"Q4_1": -7.5, "Q5_1": -15.5, "Q2_K": 1.5, "Q4_K": 7.5, "Q5_K": 15.5}
 _DEVIATION = {
     "Q4_0": 4.6,
     "Q4_1": 4.6,
     "Q5_0": 9.2,
     "Q5_1": 9.2,
     "Q8_0": 74.0,
+    "Q2_K": 14.0,
+    "Q3_K": 43.0,
     "Q4_K": 240.0,
     "Q5_K": 480.0,
     "Q6_K": 350.0,
+    "IQ4_NL": 67.0,
+    "IQ4_XS": 1250.0,
+    "MXFP4": 5.9,
+    "NVFP4": 2.9,
 }
 _Q6_K_SUB_SCALES = slice(192, 208)
 
@@ -35,10 +46,10 @@ _Q6_K_SUB_SCALES = slice(192, 208)
 def random_blocks(
     type_name: str, rows: int, columns: int, seed: int = 0, *, deviation: float | None = None
 ) -> NDArray[np.uint8]:
-    """Rows of blocks with random codes and small random scales of both signs.
+    """Rows of blocks with random codes and small random scales, of both signs where they have one.
 
     Args:
-        type_name: "Q4_0" ... "Q6_K", "F16", "BF16" or "F32".
+        type_name: a format of `nextn.files.BLOCK_TYPES`.
         rows: number of rows.
         columns: elements of a row, a multiple of the format's block.
         seed: the same seed gives the same bytes.
@@ -59,6 +70,13 @@ def random_blocks(
     data = rng.integers(0, 256, (blocks, size), dtype=np.uint8)
     scale = rng.uniform(0.5, 1.5, (blocks, 1)) * rng.choice([-1.0, 1.0], (blocks, 1))
     scale *= deviation / _DEVIATION[type_name]
+    if type_name == "MXFP4":
+        data[:, 0] = np.round(np.log2(np.abs(scale[:, 0]))) + 128
+        return data.reshape(rows, -1)
+    if type_name == "NVFP4":
+        scales = np.abs(scale) * rng.uniform(0.5, 1.5, (blocks, 4))
+        data[:, :4] = NVFP4.fp32_to_ue4m3(scales)
+        return data.reshape(rows, -1)
     _write_half(data, _SCALE_AT[type_name], scale)
     if type_name in _MINIMUM_OF_SCALE:
         _write_half(data, _SCALE_AT[type_name] + 2, scale * _MINIMUM_OF_SCALE[type_name])
