@@ -193,32 +193,29 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
         }
         B w[8];
         load_codes<kType>(codes, w);
+        // One set of integer sums, folded after each half where that has scales of its own: two
+        // sets beside the float sums would not fit into the registers.
         I dot[kRows];
-        I dot_next[kRows];
-        for (int m = 0; m < kRows; ++m) {
-            if constexpr (kHalves) {
-                dot[m] = i_set(-kLayout.offset * row_sums[4 * m]);
-                dot_next[m] = i_set(-kLayout.offset * row_sums[4 * m + 1]);
-            } else if constexpr (kLayout.offset != 0) {
-                dot[m] = i_set(-kLayout.offset * row_sums[4 * m + 2]);
-            } else {
-                dot[m] = i_zero();
-            }
-        }
-        for (int j = 0; j < 8; ++j) {
+        for (int half = 0; half < (kHalves ? 2 : 1); ++half) {
             for (int m = 0; m < kRows; ++m) {
-                I& target = kHalves && j >= 4 ? dot_next[m] : dot[m];
-                target = dot4<kWide>(target, w[j], q + m * kBlockColumns + 4 * j);
+                if constexpr (kLayout.offset != 0) {
+                    dot[m] = i_set(-kLayout.offset * row_sums[4 * m + (kHalves ? half : 2)]);
+                } else {
+                    dot[m] = i_zero();
+                }
+            }
+            for (int j = kHalves ? 4 * half : 0; j < (kHalves ? 4 * half + 4 : 8); ++j) {
+                for (int m = 0; m < kRows; ++m) {
+                    dot[m] = dot4<kWide>(dot[m], w[j], q + m * kBlockColumns + 4 * j);
+                }
+            }
+            const F weight_scale = kTwoScales && half == 1 ? d_next : d;
+            for (int m = 0; m < kRows; ++m) {
+                const F scale = f_set(row_scale[kRowScales * m + (kFine ? half : 0)]);
+                sum[m] = f_fma(f_from_i(dot[m]), f_mul(weight_scale, scale), sum[m]);
             }
         }
         for (int m = 0; m < kRows; ++m) {
-            const F scale = f_set(row_scale[kRowScales * m]);
-            sum[m] = f_fma(f_from_i(dot[m]), f_mul(d, scale), sum[m]);
-            if constexpr (kHalves) {
-                const F next = f_set(row_scale[kRowScales * m + kRowScales - 1]);
-                const F d_of_next = kTwoScales ? d_next : d;
-                sum[m] = f_fma(f_from_i(dot_next[m]), f_mul(d_of_next, next), sum[m]);
-            }
             if constexpr (kMinimum) sum[m] = f_fma(minimum, f_set(row_scaled_sum[m]), sum[m]);
             if constexpr (kTwoMinimums) {
                 const float first = row_scale[kRowScales * m] * static_cast<float>(row_sums[4 * m]);
