@@ -149,10 +149,12 @@ void add(Executor& executor, int out, int a, int b) {
 }
 
 void linear(Executor& executor, std::vector<int> outs, int x, std::vector<int> matrices,
-            std::vector<int> biases, int norm_weight, float epsilon, bool fine, int activation,
-            int residual) {
+            std::vector<float> scales, std::vector<int> biases, int norm_weight, float epsilon,
+            bool fine, int activation, int residual) {
     auto op = std::make_unique<nextn::Linear>();
-    require(!matrices.empty() && matrices.size() == biases.size(), "[linear] nothing to multiply");
+    require(
+        !matrices.empty() && matrices.size() == biases.size() && matrices.size() == scales.size(),
+        "[linear] nothing to multiply");
     op->prologue.x = executor.buffer(x);
     op->prologue.norm = norm_of(executor, norm_weight, epsilon);
     op->prologue.fine = fine;
@@ -165,9 +167,11 @@ void linear(Executor& executor, std::vector<int> outs, int x, std::vector<int> m
         nextn::LinearPart part;
         part.out = executor.buffer(outs[i]);
         part.matrix = &executor.matrix(matrices[i * step]);
+        part.scale = scales[i * step];
         part.bias = executor.vector(biases[i * step]);
         if (step == 2) {
             part.up = &executor.matrix(matrices[i * step + 1]);
+            part.up_scale = scales[i * step + 1];
             part.up_bias = executor.vector(biases[i * step + 1]);
             require(part.up->rows == part.matrix->rows && part.up->columns == part.matrix->columns,
                     "[linear] gate and up differ in shape");
@@ -213,11 +217,12 @@ void attend(Executor& executor, int out, int query, int key, int value, int laye
     executor.add_operation(std::move(op));
 }
 
-void logits(Executor& executor, int x, int matrix, int norm_weight, float epsilon) {
+void logits(Executor& executor, int x, int matrix, float scale, int norm_weight, float epsilon) {
     auto op = std::make_unique<nextn::Logits>();
     op->prologue.x = executor.buffer(x);
     op->prologue.norm = norm_of(executor, norm_weight, epsilon);
     op->matrix = &executor.matrix(matrix);
+    op->scale = scale;
     require(op->matrix->columns == op->prologue.x.width, "[logits] the widths differ");
     executor.add_logits(std::move(op));
 }
@@ -289,11 +294,11 @@ void bind_executor(nb::module_& m) {
         .def("rope", &rope, "out"_a, "x"_a, "rotary"_a, "heads"_a)
         .def("activate", &activate, "out"_a, "gate"_a, "up"_a, "activation"_a)
         .def("add", &add, "out"_a, "a"_a, "b"_a)
-        .def("linear", &linear, "outs"_a, "x"_a, "matrices"_a, "biases"_a, "norm_weight"_a,
-             "epsilon"_a, "fine"_a, "activation"_a, "residual"_a)
+        .def("linear", &linear, "outs"_a, "x"_a, "matrices"_a, "scales"_a, "biases"_a,
+             "norm_weight"_a, "epsilon"_a, "fine"_a, "activation"_a, "residual"_a)
         .def("attend", &attend, "out"_a, "query"_a, "key"_a, "value"_a, "layer"_a, "heads"_a,
              "scale"_a, "window"_a, "query_norm"_a, "key_norm"_a, "epsilon"_a, "rotary"_a)
-        .def("logits", &logits, "x"_a, "matrix"_a, "norm_weight"_a, "epsilon"_a)
+        .def("logits", &logits, "x"_a, "matrix"_a, "scale"_a, "norm_weight"_a, "epsilon"_a)
         .def("finish", &Executor::finish)
         .def("step", &step, "tokens"_a, "positions"_a, "slots"_a, "wants_logits"_a,
              "block_tables"_a, "vocab_size"_a, nb::rv_policy::reference)

@@ -152,6 +152,8 @@ void Linear::run(StepContext& context, int thread) {
         task.group_count = static_cast<int>(groups.size());
         task.out = part.out.data;
         task.out_stride = part.out.stride;
+        task.scale = part.scale;
+        task.up_scale = part.up_scale;
         task.bias = part.bias;
         task.up_bias = part.up_bias;
         task.residual = has_residual ? residual.data : nullptr;
@@ -177,6 +179,7 @@ void Logits::run(StepContext& context, int thread) {
         prologue.run(context, thread, wanted.data(), static_cast<int>(wanted.size()));
     LinearTask task{};
     task.matrix = matrix;
+    task.scale = scale;
     task.groups = groups.data();
     task.group_count = static_cast<int>(groups.size());
     task.out = context.logits;

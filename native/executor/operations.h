@@ -90,6 +90,8 @@ private:
 struct LinearPart {
     const PackedMatrix* matrix;
     const PackedMatrix* up = nullptr;
+    float scale = 1.0F;
+    float up_scale = 1.0F;
     const float* bias = nullptr;
     const float* up_bias = nullptr;
     Buffer out;
@@ -108,6 +110,7 @@ struct Linear final : StepOperation {
 struct Logits final : StepOperation {
     Prologue prologue;
     const PackedMatrix* matrix;
+    float scale = 1.0F;
     void reserve(Scratch& scratch, int max_rows) override;
     void run(StepContext& context, int thread) override;
 };

@@ -53,6 +53,8 @@ struct LinearTask {
     int group_count;
     float* out;  // [rows][out_stride]
     size_t out_stride;
+    float scale;  // of the matrix, applied to the product
+    float up_scale;
     const float* bias;  // padded to whole tiles; may be null
     const float* up_bias;
     const float* residual;  // [rows][residual_stride]; may be null

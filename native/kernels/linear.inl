@@ -331,10 +331,10 @@ static void linear(const LinearTask& task, int tile_begin, int tile_end) {
             }
             for (int m = 0; m < group.rows; ++m) {
                 const size_t row = static_cast<size_t>(group.first_row + m);
-                F y = f_load(result + m * kTileRows);
+                F y = f_mul(f_load(result + m * kTileRows), f_set(task.scale));
                 if (task.bias != nullptr) y = f_add(y, f_load(task.bias + column));
                 if (task.activation != 0) {
-                    F up = f_load(up_result + m * kTileRows);
+                    F up = f_mul(f_load(up_result + m * kTileRows), f_set(task.up_scale));
                     if (task.up_bias != nullptr) up = f_add(up, f_load(task.up_bias + column));
                     y = f_mul(f_activate(y, task.activation), up);
                 }

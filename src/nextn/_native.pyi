@@ -55,6 +55,7 @@ class Executor:
         outs: list[int],
         x: int,
         matrices: list[int],
+        scales: list[float],
         biases: list[int],
         norm_weight: int,
         epsilon: float,
@@ -77,7 +78,9 @@ class Executor:
         epsilon: float,
         rotary: int,
     ) -> None: ...
-    def logits(self, x: int, matrix: int, norm_weight: int, epsilon: float) -> None: ...
+    def logits(
+        self, x: int, matrix: int, scale: float, norm_weight: int, epsilon: float
+    ) -> None: ...
     def finish(self) -> None: ...
     def step(
         self,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -97,6 +99,51 @@ def test_every_instruction_set_gives_the_same_result(name: str) -> None:
         assert relative_error(result, results[0]) < 2e-6
 
 
+@pytest.mark.parametrize("name", QUANTISED)
+def test_sets_with_one_rounding_for_a_product_and_a_sum_agree_in_every_bit(name: str) -> None:
+    plan = matrix_plan()
+    checkpoint = SyntheticCheckpoint(plan, {"output": name, "table": "F32"})
+    rows = sequence_rows([3, 1, 4, 1, 5])
+    results = [
+        both_executors(plan, checkpoint, kernels=kernels)[1].step(rows).copy()
+        for kernels in KERNELS
+        if kernels != "scalar"
+    ]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("name", list(TYPE_BY_NAME))
+@pytest.mark.parametrize("place", ["logits", "linear"])
+def test_a_row_is_the_same_in_every_bit_among_any_number_of_rows(
+    name: str, place: str, kernels: str
+) -> None:
+    plan = matrix_plan() if place == "logits" else product_plan()
+    checkpoint = SyntheticCheckpoint(plan, {"output": name, "table": "F32"})
+    _, native = both_executors(plan, checkpoint, kernels=kernels)
+    alone = np.concatenate([native.step(sequence_rows([token])).copy() for token in range(8)])
+    for count in range(2, 9):
+        np.testing.assert_array_equal(native.step(sequence_rows(list(range(count)))), alone[:count])
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_packed_weights_are_hardly_larger_than_the_file(name: str) -> None:
+    step = Tracer()
+    step.logits(step.embed(Weight("table", 16, 2048)), Weight("output", 1024, 2048))
+    plan = step.plan()
+    checkpoint = SyntheticCheckpoint(plan, {"output": name, "table": "F32"})
+    layout_bytes = packed_bytes(plan, checkpoint)
+    # What nextn.engine.memory reckons with.
+    assert layout_bytes <= 1.05 * checkpoint.tensors["output"].data.nbytes
+
+
+def packed_bytes(plan: Plan, checkpoint: SyntheticCheckpoint) -> int:
+    """Bytes of all packed weights of a native executor."""
+    _, native = both_executors(plan, checkpoint)
+    return native._native.weight_bytes
+
+
 @pytest.mark.parametrize("name", list(TYPE_BY_NAME))
 def test_embedding_rows_are_those_of_the_definition(name: str) -> None:
     step = Tracer()
@@ -160,3 +207,49 @@ def test_an_outlier_of_an_activation_spoils_sixteen_columns_only(fused: bool, ke
     reference, native = both_executors(plan, checkpoint, kernels=kernels)
     rows = sequence_rows(list(range(32)))
     assert relative_error(native.step(rows), reference.step(rows)) < 0.01
+
+
+def scaled(weight: Weight) -> Weight:
+    return replace(weight, scale=Weight(f"{weight.name}.scale", 1, 1))
+
+
+def plan_with_scales(*, has_scales: bool, fused: bool) -> Plan:
+    """Every place of a matrix: table, product with bias, gate and up, residual, logits."""
+    place = scaled if has_scales else lambda weight: weight
+    step = Tracer()
+    x = step.embed(place(Weight("table", VOCAB, 80)), scale=3.0)
+    x = step.linear(x, place(Weight("first", 80, 80)), Weight("first.bias", 1, 80))
+    gate = step.linear(x, place(Weight("gate", 112, 80)), Weight("gate.bias", 1, 112))
+    up = step.linear(x, place(Weight("up", 112, 80)))
+    down = step.linear(step.activate(gate, up, "silu"), place(Weight("down", 80, 112)))
+    step.logits(step.add(x, down), place(Weight("output", VOCAB, 80)))
+    return fuse(step.plan()) if fused else step.plan()
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("fused", [True, False])
+def test_scales_of_matrices_match_the_reference(fused: bool, kernels: str) -> None:
+    plan = plan_with_scales(has_scales=True, fused=fused)
+    assert sum(weight.name.endswith(".scale") for weight in plan.weights) == 6
+    reference, native = both_executors(plan, SyntheticCheckpoint(plan), kernels=kernels)
+    rows = sequence_rows(list(range(20)))
+    assert relative_error(native.step(rows), reference.step(rows)) < 1e-5
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_scale_that_is_a_power_of_two_is_the_same_as_a_larger_matrix(fused: bool) -> None:
+    with_scales = plan_with_scales(has_scales=True, fused=fused)
+    checkpoint = SyntheticCheckpoint(with_scales)
+    larger = SyntheticCheckpoint(with_scales)
+    powers = {"table": 0.5, "first": 4.0, "gate": 2.0, "up": -8.0, "down": 0.25, "output": 16.0}
+    for name, power in powers.items():
+        scale = np.array([power], np.float32)
+        checkpoint.tensors[f"{name}.scale"].data = scale.view(np.uint8)
+        matrix = larger.tensors[name]
+        matrix.data = (matrix.data.view(np.float32) * scale).view(np.uint8)
+    rows = sequence_rows(list(range(20)))
+    without = plan_with_scales(has_scales=False, fused=fused)
+    for got, expected in zip(
+        both_executors(with_scales, checkpoint), both_executors(without, larger), strict=True
+    ):
+        np.testing.assert_array_equal(got.step(rows), expected.step(rows))

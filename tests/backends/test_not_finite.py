@@ -21,7 +21,17 @@ from tests.backends.synthetic import (
 from tests.support.tiny_gguf import write_tiny_model
 
 KERNELS = _native.available_kernels()
-BAD = {"F32": (4, 0x7F800000), "F16": (2, 0x7E00), "Q8_0": (2, 0x7C00)}
+# Format -> byte of a block, bytes, their value.
+BAD = {
+    "F32": (0, 4, 0x7F800000),
+    "F16": (0, 2, 0x7E00),
+    "Q8_0": (0, 2, 0x7C00),
+    "Q2_K": (82, 2, 0x7E00),
+    "Q3_K": (108, 2, 0xFC00),
+    "IQ4_NL": (0, 2, 0x7C00),
+    "IQ4_XS": (0, 2, 0x7E00),
+    "MXFP4": (0, 1, 0xFF),
+}
 
 
 @pytest.mark.parametrize("name", ["token_embd.weight", "output.weight", "blk.1.ffn_up.weight"])
@@ -30,12 +40,12 @@ def test_a_bad_weight_is_refused_when_the_model_is_loaded(
     tmp_path: Path, kind: str, name: str
 ) -> None:
     path = tmp_path / "model.gguf"
-    write_tiny_model(path, "qwen3", types=kind)
-    size, bits = BAD[kind]
+    write_tiny_model(path, "qwen3", types=kind, hidden=256, head_dim=64, ffn=256)
+    first, size, bits = BAD[kind]
     content = path.read_bytes()
     with open_checkpoint(path) as checkpoint:
         tensor = checkpoint.tensors[name]
-        at = content.index(tensor.data[:64].tobytes()) + 3 * tensor.block_type.bytes
+        at = content.index(tensor.data[:64].tobytes()) + 3 * tensor.block_type.bytes + first
     path.write_bytes(content[:at] + bits.to_bytes(size, "little") + content[at + size :])
     with (
         open_checkpoint(path) as checkpoint,
@@ -55,7 +65,9 @@ def plan_of(width: int) -> Plan:
 
 @pytest.mark.parametrize("kernels", KERNELS)
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(("width", "kind"), [(40, "F32"), (48, "F16"), (64, "Q8_0")])
+@pytest.mark.parametrize(
+    ("width", "kind"), [(40, "F32"), (48, "F16"), (64, "Q8_0"), (64, "MXFP4"), (256, "Q2_K")]
+)
 def test_a_row_that_is_not_finite_stays_alone(
     width: int, kind: str, value: float, kernels: str
 ) -> None:

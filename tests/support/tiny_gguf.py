@@ -2,8 +2,9 @@
 
     weights = write_tiny_model(tmp_path / "tiny.gguf", "qwen3", types={"attn_v": "Q8_0"})
 
-The dimensions are small, the keys and tensor names are those of real files. K-quants need rows of
-256 elements: pass hidden=256, and heads * head_dim and ffn that are multiples of 256 too.
+The dimensions are small, the keys and tensor names are those of real files. K-quants and
+IQ4_XS need rows of 256 elements: pass hidden=256, and heads * head_dim and ffn that are multiples
+of 256 too.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _TIED = {"llama": True, "gemma3": True, "qwen3": False, "qwen2": False}
 _FREQUENCY_BASE = {"llama": 100_000.0, "gemma3": 1_000_000.0, "qwen3": 1e6, "qwen2": 1e6}
 _EPSILON = {"llama": 1e-5, "gemma3": 1e-6, "qwen3": 1e-6, "qwen2": 1e-6}
 _PRE_TOKENIZER = {"llama": "smollm", "qwen3": "qwen2", "qwen2": "qwen2"}
-_RANDOM_ONLY = ("Q4_K", "Q5_K", "Q6_K")  # the `gguf` package cannot write these
+# The `gguf` package cannot write these.
+_RANDOM_ONLY = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "NVFP4")
 
 
 def write_tiny_model(
@@ -43,6 +45,7 @@ def write_tiny_model(
     ffn: int = 128,
     vocab: int = 320,
     types: str | Mapping[str, str] = "F32",
+    scales: Mapping[str, float] | None = None,
     tied: bool | None = None,
     seed: int = 0,
     context_length: int = 512,
@@ -66,6 +69,7 @@ def write_tiny_model(
         vocab: number of tokens; the tokenizer is padded to it.
         types: block format of all matrices, or by role, as {"ffn_down": "Q6_K", "default": "F16"}.
             Roles are tensor names without "blk.N." and ".weight". Norms and biases are F32.
+        scales: by role, what the product of a matrix is multiplied by; a tensor of its own.
         tied: no output matrix of its own; by default as usual in the family.
         seed: of all random weights.
         context_length: what the file says the model was trained for.
@@ -119,6 +123,10 @@ def write_tiny_model(
     ):
         type_name = _type_of(name, types) if len(shape) == 2 else "F32"
         weights[name] = _add_tensor(writer, name, shape, type_name, rng)
+        if scales is not None and len(shape) == 2 and _role(name) in scales:
+            scale = name.replace(".weight", ".scale")
+            weights[scale] = np.array([scales[_role(name)]], np.float32)
+            writer.add_tensor(scale, weights[scale])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -45,7 +45,8 @@ def load_model_plan(checkpoint: Checkpoint) -> Plan:
     """Describe a checkpoint's model as a plan, not yet fused.
 
     Args:
-        checkpoint: an open checkpoint; only its header is read.
+        checkpoint: an open checkpoint; only its header and the scales of its matrices
+            are read.
 
     Raises:
         UnsupportedModelError: the architecture is not known, or the file holds tensors that its

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from nextn.errors import FileFormatError, UnsupportedModelError
 from nextn.files import Checkpoint
@@ -20,8 +21,17 @@ class WeightReader:
         self._used: set[str] = set()
 
     def matrix(self, name: str, rows: int, columns: int) -> Weight:
-        """A required matrix of `rows` outputs by `columns` inputs."""
-        return self._checked(name, (rows, columns))
+        """A required matrix of `rows` outputs by `columns` inputs.
+
+        Beside `NAME.weight` a file may have a float32 `NAME.scale` of one element, which multiplies
+        the product; NVFP4 models do. `NAME.input_scale` is the factor that another program divides
+        activations by to fit them into 4-bit floats, and multiplies the product by afterwards: it
+        changes nothing where activations keep their range, and is left unused.
+        """
+        weight = self._checked(name, (rows, columns))
+        stem = name.removesuffix(".weight")
+        self._used.add(f"{stem}.input_scale")
+        return replace(weight, scale=self._scale(f"{stem}.scale"))
 
     def vector(self, name: str, width: int) -> Weight:
         """A required vector."""
@@ -50,6 +60,10 @@ class WeightReader:
 
         Tensors of a prediction head (`nextn`) and of the blocks that hold one are left out: the
         text does not depend on them.
+
+        Raises:
+            UnsupportedModelError: there are such tensors.
+            FileFormatError: one of them is the scale of a matrix that is not in the file.
         """
         head_blocks = {
             name.split(".")[1] for name in self._checkpoint.tensors if _HEAD_TENSOR.match(name)
@@ -60,6 +74,8 @@ class WeightReader:
             if name not in self._used
             and not (name.startswith("blk.") and name.split(".")[1] in head_blocks)
         ]
+        for name in unused:
+            self._check_not_alone(name)
         if unused:
             shown = ", ".join(unused[:_UNUSED_SHOWN])
             more = f" and {len(unused) - _UNUSED_SHOWN} more" if len(unused) > _UNUSED_SHOWN else ""
@@ -68,7 +84,33 @@ class WeightReader:
                 f"{self._checkpoint.architecture!r}, and the text would be wrong without it"
             )
 
-    def _checked(self, name: str, shape: tuple[int, ...]) -> Weight:
+    def _scale(self, name: str) -> Weight | None:
+        tensor = self._checkpoint.tensors.get(name)
+        if tensor is None:
+            return None
+        weight = self._checked(name, (1,), says="a scale has")
+        if tensor.block_type.name != "F32":
+            raise FileFormatError(
+                self._checkpoint.path,
+                f"tensor {name}",
+                f"has the block format {tensor.block_type.name}, but a scale must be F32",
+            )
+        tensor.check_finite()
+        return weight
+
+    def _check_not_alone(self, name: str) -> None:
+        """Refuse the scale of a matrix that is not there."""
+        stem = name.removesuffix(".scale").removesuffix(".input_scale")
+        if stem != name and f"{stem}.weight" not in self._checkpoint.tensors:
+            raise FileFormatError(
+                self._checkpoint.path,
+                f"tensor {name}",
+                f"is a scale of {stem}.weight, which is missing; the file is incomplete",
+            )
+
+    def _checked(
+        self, name: str, shape: tuple[int, ...], says: str = "the metadata says"
+    ) -> Weight:
         tensor = self._checkpoint.tensors.get(name)
         if tensor is None:
             raise FileFormatError(
@@ -78,7 +120,7 @@ class WeightReader:
             raise FileFormatError(
                 self._checkpoint.path,
                 f"tensor {name}",
-                f"has the shape {list(tensor.shape)}, but the metadata says {list(shape)}",
+                f"has the shape {list(tensor.shape)}, but {says} {list(shape)}",
             )
         self._used.add(name)
         return Weight(name, shape[0] if len(shape) > 1 else 1, shape[-1])

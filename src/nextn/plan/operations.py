@@ -25,11 +25,16 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A tensor of the checkpoint by name: `rows` outputs by `columns` inputs; vectors: one row."""
+    """A tensor of the checkpoint by name: `rows` outputs by `columns` inputs; vectors: one row.
+
+    `scale` names a vector of one element that multiplies the whole matrix. It is applied to the
+    product, since a block format such as NVFP4 cannot hold the numbers that it is there for.
+    """
 
     name: str
     rows: int
     columns: int
+    scale: Weight | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ class Rotary:
 
 @dataclass(frozen=True, slots=True)
 class Embed:
-    """out = table[token] * scale."""
+    """out = table[token] * (scale * the table's own scale)."""
 
     out: Value
     table: Weight
@@ -84,11 +89,11 @@ class HeadNorm:
 
 @dataclass(frozen=True, slots=True)
 class Linear:
-    """outs[i] = weights[i] @ x + biases[i], over a shared input.
+    """outs[i] = (weights[i] @ x) * scale of weights[i] + biases[i], over a shared input.
 
     With `norm`, x is normalised first. With `activation`, there are two weights (gate, up) and one
-    output: activation(gate @ x) * (up @ x). With `residual`, there is one output and the residual
-    is added to it.
+    output: activation(gate's product) * (up's product). With `residual`, there is one output and
+    the residual is added to it.
     """
 
     outs: tuple[Value, ...]
@@ -156,7 +161,7 @@ class Attend:
 
 @dataclass(frozen=True, slots=True)
 class Logits:
-    """The step's result: weight @ rms_norm(x), for the rows that want logits."""
+    """The step's result: (weight @ rms_norm(x)) * its scale, for the rows that want logits."""
 
     x: Value
     weight: Weight
@@ -209,7 +214,12 @@ def outputs_of(operation: Operation) -> tuple[Value, ...]:
 
 
 def weights_of(operation: Operation) -> tuple[Weight, ...]:
-    """The checkpoint tensors that an operation uses."""
+    """The checkpoint tensors that an operation uses, scales of matrices included."""
+    weights = _own_weights_of(operation)
+    return (*weights, *(weight.scale for weight in weights if weight.scale is not None))
+
+
+def _own_weights_of(operation: Operation) -> tuple[Weight, ...]:
     match operation:
         case Embed():
             return (operation.table,)

@@ -143,7 +143,7 @@ class CpuExecutor:
                     table.rows,
                     table.columns,
                     tensor.data,
-                    scale,
+                    float(np.float32(scale) * np.float32(self._scale(table))),
                 )
             case Norm(out, x, norm, residual):
                 native.norm(buffer(out), buffer(x), *self._norm(norm), buffer(residual))
@@ -154,6 +154,7 @@ class CpuExecutor:
                     [buffer(out) for out in operation.outs],
                     buffer(operation.x),
                     [self._matrix(weight) for weight in operation.weights],
+                    [self._scale(weight) for weight in operation.weights],
                     [self._vector(bias) for bias in operation.biases],
                     *self._norm(operation.norm),
                     operation.x in self._activated,
@@ -172,7 +173,9 @@ class CpuExecutor:
             case Attend():
                 self._add_attend(operation)
             case Logits(x, weight, norm):
-                native.logits(buffer(x), self._matrix(weight), *self._norm(norm))
+                native.logits(
+                    buffer(x), self._matrix(weight), self._scale(weight), *self._norm(norm)
+                )
 
     def _add_attend(self, op: Attend) -> None:
         query_norm, epsilon = self._norm(op.query_norm)
@@ -209,6 +212,12 @@ class CpuExecutor:
                 tensor.check_finite()  # says where it is
                 raise
         return self._matrices[weight.name]
+
+    def _scale(self, weight: Weight) -> float:
+        """What a matrix is multiplied by as a whole."""
+        if weight.scale is None:
+            return 1.0
+        return float(self._checkpoint.tensors[weight.scale.name].decode()[0])
 
     def _vector(self, weight: Weight | None) -> int:
         if weight is None:

@@ -70,6 +70,7 @@ class ReferenceExecutor:
                 normed = self._norm(x, operation.norm)
                 # In this order BLAS is fastest for a matrix that is much larger than the rows.
                 logits = np.ascontiguousarray((self._weight(operation.weight) @ normed.T).T)
+                logits *= self._scale(operation.weight)
             else:
                 self._run(operation, rows, live)
         return logits
@@ -85,7 +86,7 @@ class ReferenceExecutor:
         match operation:
             case Embed(out, table, scale):
                 embedded = self._checkpoint.tensors[table.name].decode_rows(rows.tokens)
-                live[out.index] = embedded * np.float32(scale)
+                live[out.index] = embedded * (np.float32(scale) * self._scale(table))
             case Norm(out, x, norm, residual):
                 normed = self._norm(read(x), norm)
                 live[out.index] = normed if residual is None else normed + read(residual)
@@ -108,7 +109,7 @@ class ReferenceExecutor:
     def _linear(self, operation: Linear, live: dict[int, Array]) -> None:
         x = self._norm(live[operation.x.index], operation.norm)
         products = [
-            ops.linear(x, self._weight(weight), self._vector(bias))
+            ops.linear(x, self._weight(weight), self._vector(bias), self._scale(weight))
             for weight, bias in zip(operation.weights, operation.biases, strict=True)
         ]
         if operation.activation is not None:
@@ -158,6 +159,10 @@ class ReferenceExecutor:
 
     def _vector(self, weight: Weight | None) -> Array | None:
         return None if weight is None else self._weight(weight)
+
+    def _scale(self, weight: Weight) -> np.float32:
+        """What a matrix is multiplied by as a whole."""
+        return np.float32(1) if weight.scale is None else self._weight(weight.scale)[0]
 
     def _weight(self, weight: Weight) -> Array:
         if weight.name not in self._weights:

@@ -28,9 +28,9 @@ def activation(x: Array, kind: Activation) -> Array:
     return gated.astype(np.float32)
 
 
-def linear(x: Array, weight: Array, bias: Array | None) -> Array:
-    """X [rows, columns] times weight [outputs, columns] transposed, plus the bias."""
-    product: Array = x @ weight.T
+def linear(x: Array, weight: Array, bias: Array | None, scale: np.float32) -> Array:
+    """X [rows, columns] times weight [outputs, columns] transposed, times the scale, plus bias."""
+    product: Array = (x @ weight.T) * scale
     return product if bias is None else product + bias
 
 
