@@ -253,3 +253,37 @@ def test_a_scale_that_is_a_power_of_two_is_the_same_as_a_larger_matrix(fused: bo
         both_executors(with_scales, checkpoint), both_executors(without, larger), strict=True
     ):
         np.testing.assert_array_equal(got.step(rows), expected.step(rows))
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(
+    ("name", "first", "count", "factor"),
+    [
+        ("MXFP4", 0, 128, 2.0**20),
+        ("MXFP4", 128, 125, 2.0**-20),
+        ("NVFP4", 0, 256, 1.0),
+    ],
+)
+def test_every_byte_of_a_scale_is_exact_in_the_kernels(
+    name: str, first: int, count: int, factor: float, kernels: str
+) -> None:
+    # Each output has one scale in all of its blocks: from subnormal to the largest.
+    step = Tracer()
+    step.logits(step.embed(Weight("table", 8, 64)), Weight("output", count, 64))
+    plan = step.plan()
+    checkpoint = SyntheticCheckpoint(plan, {"output": name, "table": "F32"})
+    rng = np.random.default_rng(0)
+    table = rng.integers(-126, 127, (8, 64)).astype(np.float32)
+    table[:, ::16] = 127.0
+    checkpoint.tensors["table"].data = (table * np.float32(factor)).view(np.uint8).reshape(-1)
+    kind = TYPE_BY_NAME[name]
+    blocks = checkpoint.tensors["output"].data.reshape(count, -1, kind.bytes).copy()
+    scales = blocks[:, :, : 1 if name == "MXFP4" else 4]
+    scales[:] = np.arange(first, first + count, dtype=np.uint8).reshape(-1, 1, 1)
+    checkpoint.tensors["output"].data = blocks.reshape(-1)
+    reference, native = both_executors(plan, checkpoint, kernels=kernels)
+    rows = sequence_rows(list(range(8)))
+    got, expected = native.step(rows), reference.step(rows)
+    largest = np.abs(expected).max(axis=0)
+    assert np.isfinite(expected).all()
+    assert (np.abs(got - expected) <= 1e-6 * largest).all()
