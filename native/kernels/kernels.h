@@ -16,7 +16,8 @@ constexpr int kCacheBlockTokens = 32;
 constexpr int kKeyLanes = 16;    // keys that lie side by side in a cache block
 constexpr int kChunkKeys = 256;  // keys per partial result of attention
 constexpr int kMaxHeadWidth = 512;
-constexpr int kMaxQueries = 16;         // queries (rows x heads) that share loaded keys
+constexpr int kMaxQueries = 16;  // queries (rows x heads) that share loaded keys
+constexpr int kDotsPerRound = 12;
 constexpr int kCacheScaleColumns = 32;  // elements of a head that share a scale in a Q8_0 cache
 
 // How keys and values are kept. Q8_0 holds a code of 8 bits per element and a float16 scale per 32.
@@ -117,6 +118,9 @@ struct KernelTable {
     void (*attend_finish)(const AttendState& state, int head_width, float* out);
     void (*activate)(const float* gate, const float* up, int width, int activation, float* out);
     void (*add)(const float* a, const float* b, int width, float* out);
+    // For measurements of the machine; see kernels/roofline.inl. Vectors have 64 bytes.
+    int32_t (*read_vectors)(const uint8_t* data, size_t vectors);
+    int32_t (*dot_rounds)(const uint8_t* data, size_t rounds);
 };
 
 const KernelTable& scalar_kernels();

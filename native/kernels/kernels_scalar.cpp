@@ -15,6 +15,7 @@ namespace scalar {
 #include "kernels/linear.inl"
 #include "kernels/cache.inl"
 #include "kernels/attention.inl"
+#include "kernels/roofline.inl"
 #include "kernels/table.inl"
 // clang-format on
 

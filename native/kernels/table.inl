@@ -15,5 +15,7 @@ static KernelTable make_table(const char* name) {
     table.attend_finish = attend_finish;
     table.activate = activate;
     table.add = add;
+    table.read_vectors = read_vectors;
+    table.dot_rounds = dot_rounds;
     return table;
 }

@@ -19,6 +19,16 @@ def available_kernels() -> list[str]: ...
 # native/bindings/formats.cpp
 def decode_blocks(type_id: int, data: NDArray[np.uint8], out: NDArray[np.float32]) -> None: ...
 
+# native/bindings/roofline.cpp
+def time_reads(data: NDArray[np.uint8], threads: int, passes: int, kernels: str) -> list[float]:
+    """Seconds of each of some passes in which the threads together read `data` once."""
+
+def time_dots(vectors: int, threads: int, passes: int, kernels: str) -> list[float]:
+    """Seconds of each of some passes in which every thread multiplies `vectors` vectors."""
+
+DOT_PRODUCTS: int
+"""Products of a code and an activation in a vector."""
+
 # native/bindings/executor.cpp; numbers refer to what the add_* methods returned, -1 to nothing
 CACHE_BLOCK_TOKENS: int
 

@@ -78,36 +78,36 @@ context_option = option(
     "trained for fewer]",
 )
 
+threads_option = option(
+    _MODEL,
+    "-t",
+    "--threads",
+    type=int,
+    metavar="N",
+    help="Threads that compute.  [default: one per physical core]",
+)
+backend_option = option(
+    _MODEL,
+    "--backend",
+    type=click.Choice(["cpu", "reference"]),
+    default="cpu",
+    show_default=True,
+    help="What computes: native code, or the slow NumPy code that defines what is right.",
+)
+
+cache_type_option = option(
+    _MODEL,
+    "-ct",
+    "--cache-type",
+    type=click.Choice(["f16", "q8_0"]),
+    default="f16",
+    show_default=True,
+    help="How keys and values are kept; q8_0 takes half the memory, and half the time at long "
+    "contexts.",
+)
+
 loading_options = together(
-    model_option,
-    context_option,
-    option(
-        _MODEL,
-        "-t",
-        "--threads",
-        type=int,
-        metavar="N",
-        help="Threads that compute.  [default: one per physical core]",
-    ),
-    option(
-        _MODEL,
-        "--backend",
-        type=click.Choice(["cpu", "reference"]),
-        default="cpu",
-        show_default=True,
-        help="What computes: native code, or the slow NumPy code that defines what is right.",
-    ),
-    option(
-        _MODEL,
-        "-ct",
-        "--cache-type",
-        type=click.Choice(["f16", "q8_0"]),
-        default="f16",
-        show_default=True,
-        help="How keys and values are kept; q8_0 takes half the memory, and half the time at long "
-        "contexts.",
-    ),
-    offline_option,
+    model_option, context_option, threads_option, backend_option, cache_type_option, offline_option
 )
 
 writing_options = together(

@@ -1,4 +1,4 @@
-"""Shows a download: a bar on a terminal, a few plain lines elsewhere."""
+"""Shows how far a download or a measurement is: a bar, or a few lines without a terminal."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class ProgressDisplay:
 
     Args:
         quiet: show nothing.
+        counted: what is counted, such as "tokens", if it is not bytes.
         stream: where to write; by default standard error.
         clock: seconds, for tests.
     """
@@ -31,10 +32,12 @@ class ProgressDisplay:
         self,
         *,
         quiet: bool = False,
+        counted: str | None = None,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._quiet = quiet
+        self._counted = counted
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._bar: Progress | None = None
@@ -63,7 +66,7 @@ class ProgressDisplay:
 
     def _draw(self, activity: str, done: int, total: int | None) -> None:
         if self._bar is None:
-            self._bar = _make_bar(self._stream)
+            self._bar = _make_bar(self._stream, self._counted)
             self._bar.start()
         if self._task is None or activity != self._activity:
             self._activity = activity
@@ -83,26 +86,39 @@ class ProgressDisplay:
             return
         self._complete = finished
         self._spoke = now
-        amount = bytes_text(done) if total is None else f"{bytes_text(done)} of {bytes_text(total)}"
+        amount = self._amount(done, total)
         print(f"{activity}: {amount}" if done else activity, file=self._stream, flush=True)
 
+    def _amount(self, done: int, total: int | None) -> str:
+        if self._counted is None:
+            return (
+                bytes_text(done) if total is None else f"{bytes_text(done)} of {bytes_text(total)}"
+            )
+        return f"{done:,}{'' if total is None else f' of {total:,}'} {self._counted}"
 
-def _make_bar(stream: TextIO) -> Progress:
+
+def _make_bar(stream: TextIO, counted: str | None) -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
+        MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
 
+    amounts: tuple[ProgressColumn, ...] = (
+        (DownloadColumn(), TransferSpeedColumn())
+        if counted is None
+        else (MofNCompleteColumn(), TextColumn(counted))
+    )
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        DownloadColumn(),
-        TransferSpeedColumn(),
+        *amounts,
         TimeRemainingColumn(compact=True),
         console=Console(file=stream),
     )
