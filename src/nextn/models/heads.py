@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from nextn.errors import FileFormatError
 from nextn.files import Checkpoint
 
+MOST_HEAD_WIDTH = 1 << 14
+"""Widest head that a file may declare; 512 is in use. Tables are made of it before any tensor is
+there to confirm it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Heads:
@@ -39,5 +43,7 @@ def read_heads(checkpoint: Checkpoint, default_width: int | None = None) -> Head
         )
     if default_width is None:
         default_width = checkpoint.integer("{arch}.embedding_length", minimum=1) // queries
-    width = checkpoint.integer("{arch}.attention.key_length", default_width, minimum=1)
+    width = checkpoint.integer(
+        "{arch}.attention.key_length", default_width, minimum=1, maximum=MOST_HEAD_WIDTH
+    )
     return Heads(queries, keys, width)

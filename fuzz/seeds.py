@@ -1,0 +1,86 @@
+"""The inputs that fuzzing starts from: tiny models of each family, tokenizers, chat templates."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.support.gguf_bytes import GgufBytes
+from tests.support.small_models import small_model
+from tests.support.tiny_tokenizers import CHATML_TEMPLATE, byte_level_bpe, sentencepiece
+
+
+def checkpoints() -> list[bytes]:
+    """Model files."""
+    yarn = {
+        "rope__scaling__type": "yarn",
+        "rope__scaling__factor": 4.0,
+        "rope__scaling__original_context_length": 32,
+    }
+    return [
+        GgufBytes().build(),
+        small_model("llama"),
+        small_model(
+            "llama", "F16", rope__dimension_count=8, expert_count=0, nextn_predict_layers=1
+        ),
+        small_model("llama", "Q4_0", rope__scaling__type="linear", rope__scaling__factor=2.0),
+        small_model("gemma3", "F32"),
+        small_model("qwen3", "Q4_0", **yarn),
+        small_model("qwen2"),
+    ]
+
+
+def tokenizers() -> list[bytes]:
+    """JSON as `target_tokenizer.py` reads it."""
+    texts = [[["the rain ", 3], ["\n", 2]], [["<|im_end|>", 1], ["12", 50]], [["\u00e9a'S ", 4]]]
+    small_bpe = {
+        "model": "gpt2",
+        "pre": "default",
+        "tokens": ["a", "b", "ab", "\u0120", "\u0120a", "<|im_end|>", "user"],
+        "merges": ["a b", "\u0120 a"],
+        "token_type": [1, 1, 1, 1, 1, 3, 4],
+        "eos_token_id": 5,
+        "add_bos_token": False,
+        "fim_pad_token_id": 3,
+    }
+    small_spm = {
+        "model": "llama",
+        "tokens": ["<unk>", "<s>", "</s>", "<0x0A>", "<0xC3>", "\u2581", "a", "\u2581a", "aa"],
+        "scores": [0.0, 0.0, 0.0, 0.0, 0.0, -1.5, -2.0, -3.0, -4.0],
+        "token_type": [2, 3, 3, 6, 6, 1, 1, 1, 1],
+        "unknown_token_id": 0,
+        "bos_token_id": 1,
+        "add_eos_token": True,
+        "eos_token_id": 2,
+        "add_space_prefix": True,
+    }
+    whole = [
+        byte_level_bpe(290, pre="qwen2", chat_template=None),
+        sentencepiece(330, chat_template=None),
+    ]
+    keys: list[dict[str, Any]] = [small_bpe, small_spm]
+    keys += [{name.removeprefix("tokenizer.ggml."): v for name, v in w.items()} for w in whole]
+    return [json.dumps({"keys": each, "texts": texts}).encode() for each in keys]
+
+
+def templates() -> list[bytes]:
+    """Chat templates: those of the tests, and one line for each feature."""
+    folder = Path(__file__).parents[1] / "tests" / "text" / "data" / "templates"
+    real = [path.read_bytes() for path in sorted(folder.glob("*.jinja"))]
+    small = [
+        CHATML_TEMPLATE,
+        "{% set ns = namespace(v=[]) %}{% for x in messages %}{% set ns.v = ns.v + [x.role] %}"
+        "{% endfor %}{{ ns.v | join(',') }}",
+        "{% macro m(x) %}[{{ x }}{{ caller() if caller }}]{% endmacro %}"
+        "{% call m(1) %}y{% endcall %}",
+        "{% for x in [1, [2]] recursive %}{{ loop(x) if x is iterable else x }}{% endfor %}",
+        "{{ '%s-%5.2f' % ('a', 1.5) }}{{ '{:>5}'.format(3) }}{{ tools | tojson(indent=2) }}",
+        "{%- generation -%}{{ messages | selectattr('role', 'equalto', 'user') | list }}"
+        "{%- endgeneration -%}",
+    ]
+    return [*real, *(text.encode() for text in small)]
+
+
+SEEDS = {"checkpoint": checkpoints, "tokenizer": tokenizers, "template": templates}
+"""What makes the seeds of each target."""
