@@ -1,8 +1,9 @@
 // bindings/executor.cpp: the native executor as a Python class.
 //
 // Python builds the executor operation by operation from a plan, whose tracer has checked all
-// widths. What is cheap to check is checked here again, so that most mistakes in Python raise an
-// exception. The rows of a step are checked by nextn.backends.base.check_rows.
+// widths. What is cheap to check is checked here again, so that mistakes in Python raise an
+// exception and do not touch foreign memory. The rows of a step are checked by
+// nextn.backends.base.check_rows.
 #include "executor/executor.h"
 
 #include <nanobind/nanobind.h>
@@ -35,6 +36,12 @@ using Bools = nb::ndarray<const bool, nb::ndim<1>, nb::c_contig, nb::device::cpu
 using Tables = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using LogitsArray = nb::ndarray<nb::numpy, float, nb::ndim<2>, nb::device::cpu>;
 
+// Larger widths do not occur, and smaller ones keep every product with a number of rows, heads or
+// bytes far from the end of 64 bits.
+constexpr int kMostWidth = 1 << 28;
+constexpr int kMostRows = 1 << 20;
+constexpr int kMostThreads = 1 << 12;
+
 void require(bool condition, const char* message) {
     if (!condition) throw std::invalid_argument(message);
 }
@@ -43,7 +50,7 @@ BlockType checked_type(int type_id, int64_t rows, int64_t columns, size_t bytes)
     const auto type = static_cast<BlockType>(type_id);
     const nextn::BlockSize size = nextn::block_size(type);
     require(size.bytes > 0, "[weight] unknown block type");
-    require(rows > 0 && columns > 0 && rows < (1 << 28) && columns < (1 << 28),
+    require(rows > 0 && columns > 0 && rows < kMostWidth && columns < kMostWidth,
             "[weight] impossible shape");
     require(columns % size.elements == 0, "[weight] the columns are not whole blocks");
     require(bytes == static_cast<size_t>(rows) * nextn::row_bytes(type, columns),
@@ -57,8 +64,13 @@ nextn::CacheType cache_type_named(const std::string& name) {
     throw std::invalid_argument("[cache] unknown type '" + name + "'");
 }
 
-nextn::NormParameters norm_of(const Executor& executor, int weight, float epsilon) {
-    return {executor.vector(weight), epsilon};
+nextn::NormParameters norm_of(const Executor& executor, int weight, float epsilon, int width) {
+    return {executor.vector(weight, width), epsilon};
+}
+
+int add_buffer(Executor& executor, int width) {
+    require(width > 0 && width < kMostWidth, "[buffer] impossible width");
+    return executor.add_buffer(width);
 }
 
 int add_matrix(Executor& executor, int type_id, int rows, int columns, Bytes data, bool mapped) {
@@ -68,12 +80,13 @@ int add_matrix(Executor& executor, int type_id, int rows, int columns, Bytes dat
 }
 
 int add_cache_layer(Executor& executor, int kv_heads, int head_width) {
-    require(kv_heads > 0, "[cache] impossible number of key heads");
     require(head_width > 0 && head_width % 16 == 0 && head_width <= nextn::kMaxHeadWidth,
             "[cache] the head width must be a multiple of 16, at most 512");
     require(executor.cache_type() == nextn::CacheType::F16 ||
                 head_width % nextn::kCacheScaleColumns == 0,
             "[cache] a Q8_0 cache needs head widths that are multiples of 32");
+    require(kv_heads > 0 && kv_heads < kMostWidth / head_width,
+            "[cache] impossible number of key heads");
     return executor.add_cache_layer(kv_heads, head_width);
 }
 
@@ -93,7 +106,7 @@ void norm(Executor& executor, int out, int x, int weight, float epsilon, int res
     auto op = std::make_unique<nextn::Norm>();
     op->out = executor.buffer(out);
     op->x = executor.buffer(x);
-    op->norm = norm_of(executor, weight, epsilon);
+    op->norm = norm_of(executor, weight, epsilon, op->x.width);
     op->has_residual = residual >= 0;
     if (op->has_residual) op->residual = executor.buffer(residual);
     require(op->norm.weight != nullptr, "[norm] no weight");
@@ -107,11 +120,12 @@ void head_norm(Executor& executor, int out, int x, int weight, float epsilon, in
     auto op = std::make_unique<nextn::HeadNorm>();
     op->out = executor.buffer(out);
     op->x = executor.buffer(x);
-    op->norm = norm_of(executor, weight, epsilon);
     op->heads = heads;
-    require(op->norm.weight != nullptr, "[head_norm] no weight");
-    require(heads > 0 && op->x.width % (heads * 16) == 0 && op->out.width == op->x.width,
+    require(heads > 0 && op->x.width % heads == 0 && op->x.width / heads % 16 == 0 &&
+                op->out.width == op->x.width,
             "[head_norm] impossible heads");
+    op->norm = norm_of(executor, weight, epsilon, op->x.width / heads);
+    require(op->norm.weight != nullptr, "[head_norm] no weight");
     executor.add_operation(std::move(op));
 }
 
@@ -121,9 +135,10 @@ void rope(Executor& executor, int out, int x, int rotary, int heads) {
     op->x = executor.buffer(x);
     op->rotary = &executor.rotary(rotary);
     op->heads = heads;
-    const auto turned = static_cast<int>(2 * op->rotary->frequencies.size());
-    require(heads > 0 && op->x.width % heads == 0 && op->x.width / heads >= turned,
+    require(heads > 0 && op->x.width % heads == 0 &&
+                static_cast<size_t>(op->x.width / heads) >= 2 * op->rotary->frequencies.size(),
             "[rope] impossible heads");
+    require(op->out.width == op->x.width, "[rope] the widths differ");
     executor.add_operation(std::move(op));
 }
 
@@ -156,8 +171,9 @@ void linear(Executor& executor, std::vector<int> outs, int x, std::vector<int> m
         !matrices.empty() && matrices.size() == biases.size() && matrices.size() == scales.size(),
         "[linear] nothing to multiply");
     op->prologue.x = executor.buffer(x);
-    op->prologue.norm = norm_of(executor, norm_weight, epsilon);
+    op->prologue.norm = norm_of(executor, norm_weight, epsilon, op->prologue.x.width);
     op->prologue.fine = fine;
+    require(activation >= 0 && activation <= 2, "[linear] unknown activation");
     op->activation = activation;
     op->has_residual = residual >= 0;
     if (op->has_residual) op->residual = executor.buffer(residual);
@@ -168,11 +184,11 @@ void linear(Executor& executor, std::vector<int> outs, int x, std::vector<int> m
         part.out = executor.buffer(outs[i]);
         part.matrix = &executor.matrix(matrices[i * step]);
         part.scale = scales[i * step];
-        part.bias = executor.vector(biases[i * step]);
+        part.bias = executor.vector(biases[i * step], part.matrix->rows);
         if (step == 2) {
             part.up = &executor.matrix(matrices[i * step + 1]);
             part.up_scale = scales[i * step + 1];
-            part.up_bias = executor.vector(biases[i * step + 1]);
+            part.up_bias = executor.vector(biases[i * step + 1], part.up->rows);
             require(part.up->rows == part.matrix->rows && part.up->columns == part.matrix->columns,
                     "[linear] gate and up differ in shape");
         }
@@ -196,22 +212,26 @@ void attend(Executor& executor, int out, int query, int key, int value, int laye
     op->heads = heads;
     op->scale = scale;
     op->window = window;
-    op->query_norm = norm_of(executor, query_norm, epsilon);
-    op->key_norm = norm_of(executor, key_norm, epsilon);
+    const int width = op->cache->head_width;
+    op->query_norm = norm_of(executor, query_norm, epsilon, width);
+    op->key_norm = norm_of(executor, key_norm, epsilon, width);
     if (rotary >= 0) op->rotary = &executor.rotary(rotary);
     const int kv_heads = op->cache->kv_heads;
-    require(heads > 0 && heads % kv_heads == 0 && heads / kv_heads <= nextn::kMaxQueries,
+    require(heads > 0 && heads % kv_heads == 0 && heads / kv_heads <= nextn::kMaxQueries &&
+                heads < kMostWidth / width,
             "[attend] impossible heads");
-    require(op->rotary == nullptr ||
-                2 * op->rotary->frequencies.size() <= static_cast<size_t>(op->cache->head_width),
-            "[attend] more pairs than fit into a head");
+    // The heads of all rows are numbered with 32 bits.
+    require(int64_t{executor.max_rows()} * (heads + kv_heads) <= INT32_MAX,
+            "[attend] too many heads for so many rows");
+    require(
+        op->rotary == nullptr || 2 * op->rotary->frequencies.size() <= static_cast<size_t>(width),
+        "[attend] more pairs than fit into a head");
     // Keys and queries are normed and turned in place.
     const bool in_place =
         op->rotary != nullptr || op->query_norm.weight != nullptr || op->key_norm.weight != nullptr;
     require(!in_place || (value != key && value != query && key != query),
             "[attend] one buffer is used twice");
-    require(op->query.width == heads * op->cache->head_width &&
-                op->key.width == kv_heads * op->cache->head_width &&
+    require(op->query.width == heads * width && op->key.width == kv_heads * width &&
                 op->value.width == op->key.width && op->out.width == op->query.width,
             "[attend] the widths differ");
     executor.add_operation(std::move(op));
@@ -220,7 +240,7 @@ void attend(Executor& executor, int out, int query, int key, int value, int laye
 void logits(Executor& executor, int x, int matrix, float scale, int norm_weight, float epsilon) {
     auto op = std::make_unique<nextn::Logits>();
     op->prologue.x = executor.buffer(x);
-    op->prologue.norm = norm_of(executor, norm_weight, epsilon);
+    op->prologue.norm = norm_of(executor, norm_weight, epsilon, op->prologue.x.width);
     op->matrix = &executor.matrix(matrix);
     op->scale = scale;
     require(op->matrix->columns == op->prologue.x.width, "[logits] the widths differ");
@@ -247,6 +267,11 @@ nextn::StepRows step_rows(Ints tokens, Ints positions, Ints slots, Bools wants, 
 
 LogitsArray step(Executor& executor, Ints tokens, Ints positions, Ints slots, Bools wants,
                  Tables tables, size_t vocab_size) {
+    const size_t count = tokens.shape(0);
+    require(count > 0 && count <= static_cast<size_t>(executor.max_rows()) &&
+                positions.shape(0) == count && slots.shape(0) == count && wants.shape(0) == count,
+            "[step] the arrays of the rows do not fit");
+    require(vocab_size <= executor.logits_stride(), "[step] the vocabulary is smaller");
     const nextn::StepRows rows = step_rows(tokens, positions, slots, wants, tables);
     const float* result;
     {
@@ -267,28 +292,33 @@ void bind_executor(nb::module_& m) {
             [](Executor* self, int threads, int max_rows, int block_count, std::string kernels,
                std::string cache_type) {
                 require(threads > 0 && max_rows > 0 && block_count > 0, "[executor] empty limits");
+                require(threads <= kMostThreads && max_rows <= kMostRows,
+                        "[executor] impossible limits");
                 new (self) Executor({threads, max_rows, block_count, cache_type_named(cache_type)},
                                     nextn::kernels_named(kernels));
             },
             "threads"_a, "max_rows"_a, "block_count"_a, "kernels"_a, "cache_type"_a)
-        .def("add_buffer", &Executor::add_buffer, "width"_a)
+        .def("add_buffer", &add_buffer, "width"_a)
         .def("add_matrix", &add_matrix, "type_id"_a, "rows"_a, "columns"_a, "data"_a, "mapped"_a)
         .def(
             "add_vector",
             [](Executor& self, Floats values) {
+                require(values.shape(0) < kMostWidth, "[weight] impossible width");
                 return self.add_vector(values.data(), static_cast<int>(values.shape(0)));
             },
             "values"_a)
         .def(
             "add_rotary",
             [](Executor& self, Doubles frequencies, bool interleaved, double magnitude) {
+                require(frequencies.shape(0) < kMostWidth, "[rope] impossible width");
                 return self.add_rotary(frequencies.data(), static_cast<int>(frequencies.shape(0)),
                                        interleaved, magnitude);
             },
             "frequencies"_a, "interleaved"_a, "magnitude"_a)
         .def("add_cache_layer", &add_cache_layer, "kv_heads"_a, "head_width"_a)
-        .def("embed", &embed, "out"_a, "type_id"_a, "rows"_a, "columns"_a, "data"_a, "scale"_a,
-             nb::keep_alive<1, 6>())
+        // The table is read in every step: a converted copy of it would be gone by then.
+        .def("embed", &embed, "out"_a, "type_id"_a, "rows"_a, "columns"_a, "data"_a.noconvert(),
+             "scale"_a, nb::keep_alive<1, 6>())
         .def("norm", &norm, "out"_a, "x"_a, "weight"_a, "epsilon"_a, "residual"_a)
         .def("head_norm", &head_norm, "out"_a, "x"_a, "weight"_a, "epsilon"_a, "heads"_a)
         .def("rope", &rope, "out"_a, "x"_a, "rotary"_a, "heads"_a)
@@ -300,8 +330,10 @@ void bind_executor(nb::module_& m) {
              "scale"_a, "window"_a, "query_norm"_a, "key_norm"_a, "epsilon"_a, "rotary"_a)
         .def("logits", &logits, "x"_a, "matrix"_a, "scale"_a, "norm_weight"_a, "epsilon"_a)
         .def("finish", &Executor::finish)
-        .def("step", &step, "tokens"_a, "positions"_a, "slots"_a, "wants_logits"_a,
-             "block_tables"_a, "vocab_size"_a, nb::rv_policy::reference)
+        // What was checked must be what is used, so nothing is converted.
+        .def("step", &step, "tokens"_a.noconvert(), "positions"_a.noconvert(),
+             "slots"_a.noconvert(), "wants_logits"_a.noconvert(), "block_tables"_a.noconvert(),
+             "vocab_size"_a, nb::rv_policy::reference)
         .def_prop_ro("weight_bytes", &Executor::weight_bytes)
         .def_prop_ro("cache_bytes", &Executor::cache_bytes);
 }

@@ -2,7 +2,9 @@
 #include "executor/executor.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <new>
 #include <stdexcept>
 
 namespace nextn {
@@ -67,8 +69,15 @@ int Executor::add_vector(const float* values, int width) {
     const size_t stored = align_up(static_cast<size_t>(width), 32) * sizeof(float);
     float* copy = reinterpret_cast<float*>(weights_.allocate(stored));
     std::memcpy(copy, values, static_cast<size_t>(width) * sizeof(float));
-    vectors_.push_back(copy);
+    vectors_.push_back({copy, width});
     return static_cast<int>(vectors_.size()) - 1;
+}
+
+const float* Executor::vector(int index, int width) const {
+    if (index < 0) return nullptr;
+    const Vector& vector = vectors_.at(static_cast<size_t>(index));
+    if (vector.width != width) throw std::invalid_argument("[weight] a vector of another width");
+    return vector.data;
 }
 
 int Executor::add_rotary(const double* frequencies, int pairs, bool interleaved, double magnitude) {
@@ -94,20 +103,24 @@ int Executor::add_cache_layer(int kv_heads, int head_width) {
 }
 
 void Executor::add_operation(std::unique_ptr<StepOperation> operation) {
+    if (finished_) throw std::logic_error("[executor] an operation was added after the last one");
     operations_.push_back(std::move(operation));
 }
 
 void Executor::add_logits(std::unique_ptr<Logits> operation) {
     logits_columns_ = static_cast<size_t>(operation->matrix->tiles) * kTileRows;
-    operations_.push_back(std::move(operation));
+    add_operation(std::move(operation));
 }
 
 void Executor::finish() {
+    if (finished_) throw std::logic_error("[executor] finished twice");
     size_t block_stride = 0;
     for (const auto& layer : cache_layers_) {
         block_stride += layer->head_stride * static_cast<size_t>(layer->kv_heads);
     }
-    cache_ = Memory(static_cast<size_t>(limits_.block_count) * block_stride);
+    const size_t blocks = static_cast<size_t>(limits_.block_count);
+    if (block_stride > 0 && blocks > SIZE_MAX / block_stride) throw std::bad_alloc();
+    cache_ = Memory(blocks * block_stride);
     uint8_t* data = cache_.as<uint8_t>();
     for (const auto& layer : cache_layers_) {
         layer->block_stride = block_stride;
@@ -117,9 +130,11 @@ void Executor::finish() {
     // Room for the logits of all rows, of which only what is used is ever touched.
     logits_ = Memory(static_cast<size_t>(limits_.max_rows) * logits_columns_ * sizeof(float));
     for (const auto& operation : operations_) operation->reserve(scratch_, limits_.max_rows);
+    finished_ = true;
 }
 
 const float* Executor::step(const StepRows& rows) {
+    if (!finished_) throw std::logic_error("[executor] a step before the last operation was added");
     // Two at once would share all buffers.
     if (stepping_.test_and_set()) {
         throw std::logic_error("[executor] another thread is running a step");

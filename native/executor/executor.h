@@ -38,11 +38,13 @@ public:
 
     const Buffer& buffer(int index) const { return buffers_.at(index); }
     const PackedMatrix& matrix(int index) const { return *matrices_.at(index); }
-    const float* vector(int index) const { return index < 0 ? nullptr : vectors_.at(index); }
+    // A vector of exactly this width; null for an index below 0. Throws std::invalid_argument.
+    const float* vector(int index, int width) const;
     RotaryTable& rotary(int index) { return *rotaries_.at(index); }
     const CacheLayer& cache_layer(int index) const { return *cache_layers_.at(index); }
 
-    // Allocates what depends on all operations; to be called once, after the last one was added.
+    // Allocates what depends on all operations; to be called once, after the last one was added,
+    // and before the first step.
     void finish();
 
     // Runs one step. The rows have been checked. Returns [rows that want logits][logits_stride()].
@@ -50,6 +52,7 @@ public:
 
     size_t logits_stride() const { return logits_columns_; }
     int threads() const { return pool_.size(); }
+    int max_rows() const { return limits_.max_rows; }
     CacheType cache_type() const { return limits_.cache_type; }
     const KernelTable& kernels() const { return kernels_; }
     size_t weight_bytes() const { return weights_.bytes(); }
@@ -63,7 +66,11 @@ private:
     std::vector<Memory> buffer_memory_;
     std::vector<Buffer> buffers_;
     std::vector<std::unique_ptr<PackedMatrix>> matrices_;
-    std::vector<float*> vectors_;
+    struct Vector {
+        const float* data;
+        int width;
+    };
+    std::vector<Vector> vectors_;
     std::vector<std::unique_ptr<RotaryTable>> rotaries_;
     std::vector<std::unique_ptr<CacheLayer>> cache_layers_;
     Memory cache_;
@@ -72,6 +79,7 @@ private:
     Memory logits_;
     std::atomic_flag stepping_ = ATOMIC_FLAG_INIT;
     size_t logits_columns_ = 0;
+    bool finished_ = false;
 };
 
 }  // namespace nextn

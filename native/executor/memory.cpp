@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <cstring>
 #include <new>
 #include <utility>
 
@@ -17,21 +19,45 @@ namespace {
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kArenaChunk = size_t{32} << 20;
 
-}  // namespace
+#if defined(__SANITIZE_ADDRESS__)
 
-Memory::Memory(size_t bytes) : bytes_(bytes) {
-    if (bytes == 0) return;
-    data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (data_ == MAP_FAILED) throw std::bad_alloc();
+// From the sanitiser's heap, which watches the bytes before and behind. Every piece of an arena
+// must be a block of its own for that.
+constexpr bool kWatched = true;
+
+void* take(size_t bytes) {
+    void* data = nullptr;
+    if (posix_memalign(&data, 64, bytes) != 0) throw std::bad_alloc();
+    return std::memset(data, 0, bytes);
+}
+
+void give_back(void* data, size_t /*bytes*/) { std::free(data); }
+
+#else
+
+constexpr bool kWatched = false;
+
+void* take(size_t bytes) {
+    void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) throw std::bad_alloc();
 #if defined(MADV_HUGEPAGE)
     // A wish that the system may refuse; nothing depends on it. Small buffers do without: of most
     // of them only the first rows are ever touched.
-    if (bytes >= kArenaChunk) (void)madvise(data_, bytes, MADV_HUGEPAGE);
+    if (bytes >= kArenaChunk) (void)madvise(data, bytes, MADV_HUGEPAGE);
 #endif
+    return data;
 }
 
+void give_back(void* data, size_t bytes) { munmap(data, bytes); }
+
+#endif
+
+}  // namespace
+
+Memory::Memory(size_t bytes) : data_(bytes == 0 ? nullptr : take(bytes)), bytes_(bytes) {}
+
 Memory::~Memory() {
-    if (data_ != nullptr) munmap(data_, bytes_);
+    if (data_ != nullptr) give_back(data_, bytes_);
 }
 
 Memory::Memory(Memory&& other) noexcept
@@ -45,8 +71,9 @@ Memory& Memory::operator=(Memory&& other) noexcept {
 
 uint8_t* Arena::allocate(size_t bytes) {
     bytes = align_up(bytes, 64);
-    if (chunks_.empty() || used_ + bytes > chunks_.back().bytes()) {
-        chunks_.emplace_back(align_up(std::max(bytes, kArenaChunk), kHugePage));
+    if (kWatched || chunks_.empty() || used_ + bytes > chunks_.back().bytes()) {
+        const size_t chunk = align_up(std::max(bytes, kArenaChunk), kHugePage);
+        chunks_.emplace_back(kWatched ? bytes : chunk);
         used_ = 0;
     }
     uint8_t* data = chunks_.back().as<uint8_t>() + used_;

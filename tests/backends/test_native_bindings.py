@@ -1,0 +1,158 @@
+"""The native module refuses impossible arguments by itself, whatever Python checked before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nextn import _native
+
+F32, Q4_0 = 0, 2
+WIDTH, VOCAB, ROWS = 32, 40, 4
+
+
+def unfinished() -> _native.Executor:
+    """Buffers 0 and 1 of 32 columns, buffer 2 of 64; matrix 0 [40, 32]; vectors 0 [32], 1 [16]."""
+    executor = _native.Executor(1, ROWS, 2, "scalar")
+    for width in (WIDTH, WIDTH, 2 * WIDTH):
+        executor.add_buffer(width)
+    executor.add_matrix(F32, VOCAB, WIDTH, np.zeros(VOCAB * WIDTH * 4, np.uint8), False)
+    executor.add_vector(np.ones(WIDTH, np.float32))
+    executor.add_vector(np.ones(16, np.float32))
+    executor.add_rotary(np.ones(16), False, 1.0)
+    executor.add_cache_layer(1, WIDTH)
+    return executor
+
+
+def table() -> np.ndarray:
+    return np.zeros(VOCAB * WIDTH * 4, np.uint8)
+
+
+IMPOSSIBLE: dict[str, Callable[[_native.Executor], Any]] = {
+    "buffer without width": lambda e: e.add_buffer(0),
+    "buffer of negative width": lambda e: e.add_buffer(-32),
+    "buffer of 2**28 columns": lambda e: e.add_buffer(1 << 28),
+    "matrix of an unknown type": lambda e: e.add_matrix(4, 1, 32, table(), False),
+    "matrix of half a block": lambda e: e.add_matrix(Q4_0, 1, 16, np.zeros(9, np.uint8), False),
+    "matrix with too few bytes": lambda e: e.add_matrix(F32, VOCAB + 1, WIDTH, table(), False),
+    "matrix of negative rows": lambda e: e.add_matrix(F32, -1, WIDTH, table(), False),
+    "matrix whose bytes wrap around": lambda e: e.add_matrix(F32, 1 << 28, 1 << 30, table(), False),
+    "cache of no heads": lambda e: e.add_cache_layer(0, 16),
+    "cache of too many heads": lambda e: e.add_cache_layer(1 << 30, 512),
+    "cache of heads that are too wide": lambda e: e.add_cache_layer(1, 528),
+    "cache of odd heads": lambda e: e.add_cache_layer(1, 24),
+    "embedding of another width": lambda e: e.embed(2, F32, VOCAB, WIDTH, table(), 1.0),
+    "embedding with too few bytes": lambda e: e.embed(0, F32, VOCAB + 1, WIDTH, table(), 1.0),
+    "embedding into no buffer": lambda e: e.embed(3, F32, VOCAB, WIDTH, table(), 1.0),
+    "embedding whose bytes would be copied": lambda e: e.embed(
+        0, F32, VOCAB, WIDTH, np.zeros((VOCAB * WIDTH * 4, 2), np.uint8)[:, 0], 1.0
+    ),
+    "norm with a shorter weight": lambda e: e.norm(0, 1, 1, 1e-6, -1),
+    "norm without a weight": lambda e: e.norm(0, 1, -1, 1e-6, -1),
+    "norm with a missing weight": lambda e: e.norm(0, 1, 2, 1e-6, -1),
+    "norm with a wider residual": lambda e: e.norm(0, 1, 0, 1e-6, 2),
+    "head norm of no heads": lambda e: e.head_norm(0, 1, 1, 1e-6, 0),
+    "head norm of 2**28 heads": lambda e: e.head_norm(0, 1, 1, 1e-6, 1 << 28),
+    "head norm with a longer weight": lambda e: e.head_norm(0, 1, 0, 1e-6, 2),
+    "rotation into another width": lambda e: e.rope(0, 2, 0, 1),
+    "rotation of heads that are too narrow": lambda e: e.rope(0, 1, 0, 2),
+    "rotation without frequencies": lambda e: e.rope(0, 1, 1, 1),
+    "product with a shorter bias": lambda e: e.linear([2], 0, [0], [1], -1, 0, False, 0, -1),
+    "product into another width": lambda e: e.linear([1], 0, [0], [-1], -1, 0, False, 0, -1),
+    "product of a missing matrix": lambda e: e.linear([1], 0, [-1], [-1], -1, 0, False, 0, -1),
+    "product with half a gate": lambda e: e.linear([1], 0, [0], [-1], -1, 0, False, 1, -1),
+    "product with an unknown activation": lambda e: e.linear(
+        [1], 0, [0, 0], [-1, -1], -1, 0, False, 3, -1
+    ),
+    "unknown activation": lambda e: e.activate(0, 0, 1, 0),
+    "activation of different widths": lambda e: e.activate(0, 0, 2, 1),
+    "sum of different widths": lambda e: e.add(0, 1, 2),
+    "attention with too many heads": lambda e: e.attend(0, 0, 1, 1, 0, 17, 1, 0, -1, -1, 0, -1),
+    "attention with a longer norm": lambda e: e.attend(0, 0, 1, 1, 0, 1, 1, 0, 1, -1, 0, -1),
+    "attention in one buffer": lambda e: e.attend(0, 0, 0, 1, 0, 1, 1, 0, 0, -1, 0, -1),
+    "attention without a cache": lambda e: e.attend(0, 0, 1, 1, 1, 1, 1, 0, -1, -1, 0, -1),
+    "attention over a wider value": lambda e: e.attend(0, 0, 1, 2, 0, 1, 1, 0, -1, -1, 0, -1),
+    "logits of another width": lambda e: e.logits(2, 0, -1, 0),
+    "logits with a shorter norm": lambda e: e.logits(0, 0, 1, 0),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_an_impossible_operation_is_refused(name: str) -> None:
+    with pytest.raises((ValueError, IndexError, TypeError)):
+        IMPOSSIBLE[name](unfinished())
+
+
+@pytest.mark.parametrize(
+    "limits", [(0, 1, 1), (1, 0, 1), (1, 1, 0), (-1, 1, 1), (1, -1, 1), (1 << 20, 1, 1)]
+)
+def test_impossible_limits_are_refused(limits: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="limits"):
+        _native.Executor(*limits, "scalar")
+
+
+def test_a_cache_beyond_the_address_space_is_out_of_memory() -> None:
+    executor = _native.Executor(1, 1, (1 << 31) - 1, "scalar")
+    for _ in range(64):
+        executor.add_cache_layer((1 << 19) - 1, 512)
+    with pytest.raises(MemoryError):
+        executor.finish()
+
+
+def step(executor: _native.Executor, **changes: Any) -> np.ndarray:
+    arguments: dict[str, Any] = {
+        "tokens": np.zeros(2, np.int32),
+        "positions": np.arange(2, dtype=np.int32),
+        "slots": np.zeros(2, np.int32),
+        "wants_logits": np.array([False, True]),
+        "block_tables": np.zeros((1, 1), np.int32),
+        "vocab_size": VOCAB,
+    }
+    return executor.step(**{**arguments, **changes})
+
+
+def finished() -> _native.Executor:
+    executor = unfinished()
+    executor.embed(0, F32, VOCAB, WIDTH, table(), 1.0)
+    executor.logits(0, 0, -1, 0)
+    executor.finish()
+    return executor
+
+
+def test_the_order_of_building_and_stepping_is_enforced() -> None:
+    executor = unfinished()
+    with pytest.raises(RuntimeError, match="before the last operation"):
+        step(executor, vocab_size=0)
+    executor = finished()
+    assert step(executor).shape == (1, VOCAB)
+    with pytest.raises(RuntimeError, match="after the last one"):
+        executor.add(0, 0, 1)
+    with pytest.raises(RuntimeError, match="twice"):
+        executor.finish()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokens": np.zeros(0, np.int32)},
+        {"tokens": np.zeros(ROWS + 1, np.int32)},
+        {"tokens": np.zeros(2, np.int64)},
+        {"tokens": np.zeros((2, 1), np.int32)},
+        {"positions": np.zeros(1, np.int32)},
+        {"positions": np.zeros(2)},
+        {"slots": np.zeros(3, np.int32)},
+        {"slots": np.zeros(4, np.int32)[::2]},
+        {"wants_logits": np.ones(1, np.bool_)},
+        {"wants_logits": np.full(2, 2, np.uint8)},
+        {"block_tables": np.zeros(1, np.int32)},
+        {"vocab_size": VOCAB + 16},
+        {"vocab_size": -1},
+    ],
+    ids=str,
+)
+def test_arrays_of_a_step_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        step(finished(), **changes)
