@@ -24,7 +24,7 @@ FINDINGS = "NEXTN_FUZZ_FINDINGS"
 """Environment variable with the folder of findings, which `run.py` sets."""
 
 
-LONGEST_MESSAGE = 1000
+LONGEST_MESSAGE = 2000
 """Most characters of one clear line; the longest lists all pre-tokenizers."""
 
 

@@ -192,7 +192,12 @@ def test_a_model_without_a_template_cannot_chat(tmp_path: Path) -> None:
         ({"backend": "gpu"}, "backend: 'gpu' does not exist"),
         ({"cache_type": "q3"}, "cache_type: 'q3' does not exist; nextn has f16, q8_0"),
         ({"threads": 0}, "threads: 0 is not possible"),
+        ({"threads": -1}, "threads: -1 is not possible; this machine has 1 to "),
+        ({"threads": 10**6}, "threads: 1000000 is not possible"),
         ({"threads": 1.5}, "threads: 1.5 is not possible"),
+        ({"threads": "2"}, "threads: '2' is not possible"),
+        ({"threads": True}, "threads: True is not possible"),
+        ({"threads": 0, "backend": "reference"}, "threads: 0 is not possible"),
     ],
 )
 def test_impossible_arguments_of_load_are_refused(

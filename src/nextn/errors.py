@@ -12,6 +12,17 @@ class NextnError(Exception):
     """Base of every error that a user can cause or meet."""
 
 
+_MOST_SHOWN = 80
+_MOST_FIELD = 200
+
+
+def shown(text: str) -> str:
+    """Quote text from a file for a message: on one line, without control characters, and short."""
+    if len(text) > _MOST_SHOWN:
+        return f"{text[:_MOST_SHOWN]!r}... ({len(text)} characters)"
+    return repr(text)
+
+
 class FileFormatError(NextnError):
     """A model file whose bytes break the rules of its format.
 
@@ -22,7 +33,8 @@ class FileFormatError(NextnError):
     """
 
     def __init__(self, path: object, field: str, reason: str) -> None:
-        super().__init__(f"{path}: {field}: {reason}")
+        short = field if len(field) <= _MOST_FIELD else f"{field[:_MOST_FIELD]}..."
+        super().__init__(f"{path}: {short}: {reason}")
         self.path = path
         self.field = field
         self.reason = reason

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import pytest
 
-from nextn.errors import FileFormatError
+from nextn.errors import FileFormatError, NextnError
 from nextn.files import Checkpoint, open_checkpoint
 from nextn.models import load_model_plan
+from nextn.text.tokenizer import load_tokenizer
+from tests.support.gguf_bytes import (
+    ARCHITECTURE,
+    STRING,
+    GgufBytes,
+    array_entry,
+    string,
+    text_entry,
+)
 from tests.support.small_models import small_model
 
 
@@ -42,3 +52,79 @@ def test_a_huge_head_is_refused_before_its_tables_are_made(
     finally:
         tracemalloc.stop()
     assert peak < 1 << 22
+
+
+@pytest.mark.parametrize(
+    ("family", "keys", "field"),
+    [
+        ("llama", {"rope__scaling__type": "linear", "rope__scaling__factor": 1e-38}, "llama.rope"),
+        (
+            "qwen3",
+            {
+                "rope__scaling__type": "yarn",
+                "rope__scaling__factor": 1e-38,
+                "rope__scaling__original_context_length": 1,
+            },
+            "qwen3.rope",
+        ),
+        (
+            "gemma3",
+            {"attention__sliding_window": 2**32 - 1},
+            "gemma3.attention.sliding_window",
+        ),
+    ],
+)
+def test_numbers_that_would_overflow_later_are_refused(
+    tmp_path: Path, family: str, keys: dict[str, float | str], field: str
+) -> None:
+    with warnings.catch_warnings(), open_small(tmp_path, family, **keys) as checkpoint:
+        warnings.simplefilter("error")
+        with pytest.raises(FileFormatError) as caught:
+            load_model_plan(checkpoint)
+    assert caught.value.field == field
+
+
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize("name", ["", "llama\n\x1b[2J", LONG, "\u202ellama"], ids=ascii)
+def test_an_architecture_that_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(GgufBytes(metadata=[text_entry("general.architecture", name)]).build())
+    with pytest.raises(FileFormatError, match=r"general.architecture: .* is not a name") as caught:
+        open_checkpoint(path)
+    assert_one_short_line(caught.value)
+
+
+@pytest.mark.parametrize("value", [LONG, "a\nb\x1b[2J"], ids=["long", "control"])
+@pytest.mark.parametrize("key", ["tokenizer.ggml.model", "tokenizer.ggml.pre", "x" * 60_000])
+def test_text_from_the_file_makes_no_long_message(tmp_path: Path, key: str, value: str) -> None:
+    tokenizer = {"tokenizer.ggml.model": "gpt2", key: value}
+    metadata = [
+        ARCHITECTURE,
+        *(text_entry(name, text) for name, text in tokenizer.items()),
+        array_entry("tokenizer.ggml.tokens", STRING, [string("a")]),
+        array_entry("tokenizer.ggml.merges", STRING, []),
+    ]
+    path = tmp_path / "model.gguf"
+    path.write_bytes(GgufBytes(metadata=metadata).build())
+    with open_checkpoint(path) as checkpoint:
+        with pytest.raises(NextnError) as caught:
+            checkpoint.integer(key)
+        assert_one_short_line(caught.value)
+        if key.startswith("tokenizer"):
+            with pytest.raises(NextnError) as caught:
+                load_tokenizer(checkpoint.tokenizer)
+            assert_one_short_line(caught.value)
+
+
+def assert_one_short_line(error: NextnError) -> None:
+    assert str(error).isprintable()
+    assert len(str(error)) < 2000
+
+
+def test_a_scaling_type_of_a_model_makes_no_long_message(tmp_path: Path) -> None:
+    keys: dict[str, float | str] = {"rope__scaling__type": LONG, "rope__scaling__factor": 2.0}
+    with open_small(tmp_path, "llama", **keys) as checkpoint, pytest.raises(NextnError) as caught:
+        load_model_plan(checkpoint)
+    assert_one_short_line(caught.value)

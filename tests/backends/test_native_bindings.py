@@ -16,7 +16,7 @@ WIDTH, VOCAB, ROWS = 32, 40, 4
 
 def unfinished() -> _native.Executor:
     """Buffers 0 and 1 of 32 columns, buffer 2 of 64; matrix 0 [40, 32]; vectors 0 [32], 1 [16]."""
-    executor = _native.Executor(1, ROWS, 2, "scalar")
+    executor = _native.Executor(1, ROWS, 2, "scalar", "f16")
     for width in (WIDTH, WIDTH, 2 * WIDTH):
         executor.add_buffer(width)
     executor.add_matrix(F32, VOCAB, WIDTH, np.zeros(VOCAB * WIDTH * 4, np.uint8), False)
@@ -91,11 +91,11 @@ def test_an_impossible_operation_is_refused(name: str) -> None:
 )
 def test_impossible_limits_are_refused(limits: tuple[int, int, int]) -> None:
     with pytest.raises(ValueError, match="limits"):
-        _native.Executor(*limits, "scalar")
+        _native.Executor(*limits, "scalar", "f16")
 
 
 def test_a_cache_beyond_the_address_space_is_out_of_memory() -> None:
-    executor = _native.Executor(1, 1, (1 << 31) - 1, "scalar")
+    executor = _native.Executor(1, 1, (1 << 31) - 1, "scalar", "f16")
     for _ in range(64):
         executor.add_cache_layer((1 << 19) - 1, 512)
     with pytest.raises(MemoryError):
@@ -117,7 +117,7 @@ def step(executor: _native.Executor, **changes: Any) -> np.ndarray:
 def finished() -> _native.Executor:
     executor = unfinished()
     executor.embed(0, F32, VOCAB, WIDTH, table(), 1.0)
-    executor.logits(0, 0, -1, 0)
+    executor.logits(0, 0, 1.0, -1, 0)
     executor.finish()
     return executor
 

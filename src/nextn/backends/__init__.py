@@ -54,9 +54,12 @@ def create_executor(
             threads.
         UnsupportedModelError, FileFormatError: see `nextn.models.load_model_plan`.
     """
+    from nextn.backends.cpu.threads import check_threads
     from nextn.models import load_model_plan
     from nextn.plan import fuse
 
+    if threads is not None:
+        check_threads(threads)  # also where they are not used: a mistake is a mistake
     if backend not in BACKENDS:
         known = ", ".join(BACKENDS)
         raise RequestError(f"backend: {backend!r} does not exist; nextn has {known}")

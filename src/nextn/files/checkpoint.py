@@ -11,7 +11,7 @@ from typing import Final, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nextn.errors import FileFormatError
+from nextn.errors import FileFormatError, shown
 from nextn.files.gguf import LazyStrings, MetadataValue, open_parts
 from nextn.files.tensor import Tensor
 from nextn.files.tokenizer_data import TokenizerData
@@ -19,6 +19,7 @@ from nextn.files.tokenizer_data import TokenizerData
 T = TypeVar("T")
 
 _UNBOUNDED: Final = 1 << 62
+_LONGEST_ARCHITECTURE: Final = 64
 
 
 class _Required:
@@ -55,7 +56,7 @@ class Checkpoint:
         self.tensors = tensors
         self.file_bytes = file_bytes
         self.architecture = ""
-        self.architecture = self.string("general.architecture")
+        self.architecture = self._architecture()
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -67,6 +68,13 @@ class Checkpoint:
         """Let go of the files; they are unmapped when the last view of a tensor is gone."""
         self.metadata = {}
         self.tensors = {}
+
+    def _architecture(self) -> str:
+        """The name, which keys and messages are made of: short, and printable."""
+        name = self.string("general.architecture")
+        if not name.isprintable() or not 0 < len(name) <= _LONGEST_ARCHITECTURE:
+            self._fail("general.architecture", f"{shown(name)} is not a name")
+        return name
 
     def integer(
         self,
@@ -237,6 +245,6 @@ def _describe(value: object) -> str:
         case np.ndarray():
             return f"an array of {value.size} values of type {value.dtype}"
         case str():
-            return f"the string {value[:40]!r}"
+            return f"the string {shown(value)}"
         case _:
             return f"{type(value).__name__} {value!r}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from nextn.errors import FileFormatError, UnsupportedModelError
+from nextn.errors import FileFormatError, UnsupportedModelError, shown
 
 if TYPE_CHECKING:
     from nextn.files.checkpoint import Checkpoint
@@ -73,7 +73,7 @@ class TokenizerData:
         if model not in _MODELS:
             known = ", ".join(_MODELS)
             raise UnsupportedModelError(
-                f"{checkpoint.path}: {_PREFIX}model: {model!r} is not supported; "
+                f"{checkpoint.path}: {_PREFIX}model: {shown(model)} is not supported; "
                 f"nextn knows {known}"
             )
         tokens = checkpoint.strings(_PREFIX + "tokens")

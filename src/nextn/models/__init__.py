@@ -12,7 +12,7 @@ import pkgutil
 from functools import cache
 from typing import Protocol, cast
 
-from nextn.errors import UnsupportedModelError
+from nextn.errors import UnsupportedModelError, shown
 from nextn.files import Checkpoint, check_vocabulary
 from nextn.models.weights import WeightReader
 from nextn.plan import Plan, Tracer
@@ -57,8 +57,8 @@ def load_model_plan(checkpoint: Checkpoint) -> Plan:
     if module is None:
         known = ", ".join(sorted(known_architectures()))
         raise UnsupportedModelError(
-            f"{checkpoint.path}: general.architecture: {checkpoint.architecture!r} is not "
-            f"supported; nextn knows {known}"
+            f"{checkpoint.path}: general.architecture: {shown(checkpoint.architecture)} is "
+            f"not supported; nextn knows {known}"
         )
     check_vocabulary(checkpoint)
     family = cast(ModelFamily, importlib.import_module(f"{__name__}.{module}"))

@@ -13,6 +13,7 @@ from nextn.plan import Tracer
 _LOCAL_FREQUENCY_BASE = 10000.0
 _GLOBAL_LAYER_EVERY = 6
 _BLOCKS_OF_27B = 62
+_MOST_POSITIONS = (1 << 31) - 1
 
 
 def describe(checkpoint: Checkpoint, weights: WeightReader, step: Tracer) -> None:
@@ -21,7 +22,9 @@ def describe(checkpoint: Checkpoint, weights: WeightReader, step: Tracer) -> Non
     blocks = checkpoint.integer("{arch}.block_count", minimum=1)
     feed_forward = checkpoint.integer("{arch}.feed_forward_length", minimum=1)
     heads = read_heads(checkpoint, default_width=256)
-    window = checkpoint.integer("{arch}.attention.sliding_window", minimum=1)
+    window = checkpoint.integer(
+        "{arch}.attention.sliding_window", minimum=1, maximum=_MOST_POSITIONS
+    )
     epsilon = checkpoint.number("{arch}.attention.layer_norm_rms_epsilon", minimum=0.0)
     vocab_size = checkpoint.tensors["token_embd.weight"].shape[0]
     # The 27B model alone scales by the width per head of the hidden state, and its file says

@@ -6,13 +6,15 @@ import math
 
 import numpy as np
 
-from nextn.errors import FileFormatError, UnsupportedModelError
+from nextn.errors import FileFormatError, UnsupportedModelError, shown
 from nextn.files import Checkpoint
 from nextn.models.weights import WeightReader
 from nextn.plan import Rotary
 
 _YARN_FAST_TURNS = 32.0
 _YARN_SLOW_TURNS = 1.0
+# Radians per position; 1 is the fastest in use. Beyond this an angle may overflow.
+_MOST_FREQUENCY = 1e6
 
 
 def read_rotary(
@@ -46,14 +48,21 @@ def read_rotary(
     if base is None:
         base = checkpoint.number("{arch}.rope.freq_base", 10000.0, minimum=1.0)
     frequencies = base ** (-np.arange(0, width, 2, dtype=np.float64) / width)
-    magnitude = 1.0
+    magnitude, factors = 1.0, None
     if scaled:
-        frequencies, magnitude = _scale(checkpoint, frequencies, base, width)
-        factors = weights.optional_vector("rope_freqs.weight", width // 2)
-        if factors is not None:
-            frequencies = frequencies / checkpoint.tensors["rope_freqs.weight"].decode()
-    if not np.isfinite(frequencies).all():
-        raise FileFormatError(checkpoint.path, "rope_freqs.weight", "holds zero, NaN or infinity")
+        # What overflows is found below.
+        with np.errstate(all="ignore"):
+            frequencies, magnitude = _scale(checkpoint, frequencies, base, width)
+            factors = weights.optional_vector("rope_freqs.weight", width // 2)
+            if factors is not None:
+                frequencies = frequencies / checkpoint.tensors["rope_freqs.weight"].decode()
+    # Written so that NaN is refused, too.
+    if not (np.abs(frequencies) <= _MOST_FREQUENCY).all():
+        raise FileFormatError(
+            checkpoint.path,
+            "rope_freqs.weight" if factors is not None else f"{checkpoint.architecture}.rope",
+            "gives frequencies that are NaN or beyond all reason",
+        )
     return Rotary(tuple(frequencies.tolist()), interleaved, magnitude)
 
 
@@ -74,7 +83,7 @@ def _scale(
         original = checkpoint.integer("{arch}.rope.scaling.original_context_length", minimum=1)
         return _yarn(frequencies, factor, base, width, original), 0.1 * math.log(factor) + 1.0
     raise UnsupportedModelError(
-        f"{checkpoint.path}: rope.scaling.type: {kind!r} is not supported; nextn knows none, "
+        f"{checkpoint.path}: rope.scaling.type: {shown(kind)} is not supported; nextn knows none, "
         "linear, yarn"
     )
 

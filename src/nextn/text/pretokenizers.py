@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from nextn.errors import UnsupportedModelError
+from nextn.errors import UnsupportedModelError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +190,6 @@ def find_pre_tokenizer(name: str, path: object) -> PreTokenizer:
         return PRE_TOKENIZERS[name or "default"]
     except KeyError:
         raise UnsupportedModelError(
-            f"{path}: tokenizer.ggml.pre: unknown pre-tokenizer {name!r}; known are "
+            f"{path}: tokenizer.ggml.pre: unknown pre-tokenizer {shown(name)}; known are "
             + ", ".join(sorted(PRE_TOKENIZERS))
         ) from None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from nextn.errors import RequestError, UnsupportedModelError
+from nextn.errors import RequestError, UnsupportedModelError, shown
 from nextn.text.pretokenizers import find_pre_tokenizer
 from nextn.text.sentencepiece import SPACE, SentencePieceEncoder, byte_token
 from nextn.text.special_tokens import BYTE, SpecialSplitter, SpecialTokens, classify
@@ -209,7 +209,7 @@ def load_tokenizer(data: TokenizerData) -> Tokenizer:
         pieces = SentencePieceEncoder(vocabulary, scores, byte_ids, data.unknown_id, data.path)
         return Tokenizer(data, pieces, tokens, byte_ids)
     raise UnsupportedModelError(
-        f"{data.path}: tokenizer.ggml.model: unknown tokenizer {data.model!r}; "
+        f"{data.path}: tokenizer.ggml.model: unknown tokenizer {shown(data.model)}; "
         "known are gpt2 and llama"
     )
 

@@ -34,6 +34,7 @@ _ABSENT = -1
 _LANES = 16
 _MOST_HEAD_WIDTH = 512
 _CACHE_SCALE_ELEMENTS = 32
+_MOST_WIDTH = 1 << 28
 _MOST_QUERIES_PER_KEY = 16
 
 if _native.CACHE_BLOCK_TOKENS != BLOCK_TOKENS:
@@ -84,7 +85,7 @@ class CpuExecutor:
         self.block_count = block_count
         self.context_length = context_length
         self._checkpoint = checkpoint
-        _check_heads(checkpoint, plan, cache_type)
+        _check_shapes(checkpoint, plan, cache_type)
         self._native = _native.Executor(
             self.threads, max_rows, block_count, self.kernels, cache_type
         )
@@ -237,7 +238,13 @@ class CpuExecutor:
         return self._rotaries[rotary]
 
 
-def _check_heads(checkpoint: Checkpoint, plan: Plan, cache_type: str) -> None:
+def _check_shapes(checkpoint: Checkpoint, plan: Plan, cache_type: str) -> None:
+    for weight in plan.weights:
+        if max(weight.rows, weight.columns) >= _MOST_WIDTH:
+            raise UnsupportedModelError(
+                f"{checkpoint.path}: tensor {weight.name}: {weight.rows} rows of {weight.columns} "
+                f"are not supported by the cpu executor; it takes fewer than {_MOST_WIDTH} of both"
+            )
     for op in plan.operations:
         if not isinstance(op, Attend):
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 from pathlib import Path
 
@@ -26,11 +27,16 @@ def check_threads(threads: int) -> int:
         RequestError: no integer, less than one, or more than the machine has.
     """
     available = os.cpu_count() or 1
-    if not isinstance(threads, int) or not 1 <= threads <= available:
+    try:
+        # NumPy's integers are integers, too; a truth value is a mistake.
+        number = 0 if isinstance(threads, bool) else operator.index(threads)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= available:
         raise RequestError(
             f"threads: {threads!r} is not possible; this machine has 1 to {available}"
         )
-    return threads
+    return number
 
 
 def _core_of(cpu: int) -> tuple[str, str] | int:
