@@ -50,7 +50,7 @@ class SyntheticCheckpoint:
             seed_of_weight = int(rng.integers(1 << 32))
             data = random_blocks(block_type.name, weight.rows, weight.columns, seed_of_weight)
             data = data.reshape(-1)
-            if weight.rows == 1:  # a norm or a bias: around 1
+            if weight.rows == 1 and block_type.name == "F32":  # a norm or a bias: around 1
                 data = (data.view(np.float32) + np.float32(1)).view(np.uint8)
             self.tensors[weight.name] = SyntheticTensor(block_type, _shape(weight), data)
 

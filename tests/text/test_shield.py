@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from nextn.errors import TemplateError
+from nextn.text.chat_template import ChatTemplate
 from nextn.text.shield import Shield
 from nextn.text.special_tokens import SpecialSplitter
 
@@ -41,3 +43,11 @@ def test_parts_of_messages_are_protected_too() -> None:
 
 def test_marks_are_not_to_be_guessed() -> None:
     assert len({Shield(CONTROL).mark for _ in range(100)}) == 100
+
+
+def test_messages_that_nest_without_end_are_left_to_the_template_to_refuse() -> None:
+    endless: dict[str, object] = {"role": "user"}
+    endless["content"] = endless
+    protected = Shield(CONTROL).protect(endless)
+    with pytest.raises(TemplateError, match="nest more than"):
+        ChatTemplate("{{ messages }}", bos_token="", eos_token="").render([protected])

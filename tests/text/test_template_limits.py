@@ -185,6 +185,27 @@ def test_templates_do_not_reach_the_inside_of_python(name: str) -> None:
     refuse(INTERNALS[name])
 
 
+def test_an_error_of_a_template_is_one_printable_line() -> None:
+    with pytest.raises(TemplateError) as error:
+        ChatTemplate(
+            "{{ raise_exception('a\\n\x1b[2J\u202eb' * 1000) }}", bos_token="", eos_token=""
+        ).render([])
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 5000
+
+
+def test_an_error_of_many_words_takes_little_memory() -> None:
+    template = ChatTemplate("{{ raise_exception('a ' * 2000000) }}", bos_token="", eos_token="")
+    tracemalloc.start()
+    try:
+        with pytest.raises(TemplateError, match="a a a"):
+            template.render([])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < MAX_BYTES // 8
+
+
 def test_the_limits_hold_in_another_thread() -> None:
     errors: list[BaseException] = []
 

@@ -18,6 +18,8 @@ from nextn.text.template_sandbox import TemplateEnvironment
 MAX_MESSAGE = 500
 """Longest error text taken over from a template, in characters."""
 
+_MOST_READ = 4 * MAX_MESSAGE
+
 _ENVIRONMENT = TemplateEnvironment()
 
 
@@ -131,7 +133,10 @@ def _describe(error: Exception) -> str:
     if isinstance(error, RecursionError):
         reason = "calls itself too deeply"
     place = f"chat template, line {line}" if line else "chat template"
-    return f"{place}: {' '.join(reason.split())[:MAX_MESSAGE] or type(error).__name__}"
+    # Cut first: the words of a long text take many times its memory.
+    words = " ".join(reason[:_MOST_READ].split())[:MAX_MESSAGE]
+    spelled = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+    return f"{place}: {spelled or type(error).__name__}"
 
 
 def _line(error: Exception) -> int | None:

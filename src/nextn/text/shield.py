@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from nextn.text.special_tokens import SpecialSplitter
+from nextn.text.template_limits import MAX_DEPTH
 
 _MARK_DIGITS = 40
 
@@ -32,14 +33,19 @@ class Shield:
         self.mark = "".join(secrets.choice("0123456789") for _ in range(_MARK_DIGITS))
         self._control = control
 
-    def protect(self, value: Any) -> Any:
-        """Break the texts in a JSON-like value; keys and numbers stay as they are."""
+    def protect(self, value: Any, depth: int = 0) -> Any:
+        """Break the texts in a JSON-like value; keys and numbers stay as they are.
+
+        What nests deeper than a template may be given is passed on, for the template to refuse.
+        """
+        if depth > MAX_DEPTH:
+            return value
         if isinstance(value, str):
             return self._break(value)
         if isinstance(value, Mapping):
-            return {key: self.protect(item) for key, item in value.items()}
+            return {key: self.protect(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self.protect(item) for item in value]
+            return [self.protect(item, depth + 1) for item in value]
         return value
 
     def _break(self, text: str) -> str:
