@@ -24,11 +24,22 @@ print(*project["dependencies"], *project["optional-dependencies"]["test"], sep="
 ' >"$work/requirements.txt"
 "$work/venv/bin/pip" install --quiet --requirement "$work/requirements.txt"
 
+# A report ends the process, and what pytest captured until then is lost; so it goes into a file.
+reports=$work/reports
+rm -rf "$reports"
+mkdir -p "$reports"
 # Python itself is not instrumented, so the library must be loaded before it, and with it that of
-# C++, whose exceptions it intercepts. Python leaks on purpose. A segment limit is not an overflow:
-# to hand out nothing, as for a model that does not fit, is an answer that nextn is prepared for.
-export LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.so)"
-export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:allocator_may_return_null=1
-export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
-export NEXTN_SANITIZED=1
-exec "$work/venv/bin/python" -m pytest -p no:cacheprovider "$@"
+# C++, whose exceptions it intercepts. Python leaks on purpose. To get no memory is an answer that
+# nextn is prepared for.
+export ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:allocator_may_return_null=1:log_path=$reports/asan
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:log_path=$reports/ubsan
+status=0
+LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libstdc++.so)" \
+    "$work/venv/bin/python" -m pytest -p no:cacheprovider "$@" || status=$?
+for report in "$reports"/*; do
+    [ -e "$report" ] || continue
+    echo "$report"
+    head -n 60 "$report"
+    status=1
+done
+exit "$status"

@@ -22,7 +22,8 @@ static void quantise_row(const float* x, int columns, const RowGroup& group, int
         for (int half = 0; half < 2; ++half) {
             // A block of subnormal values would overflow the reciprocal; it counts as zero.
             const F inverse = f_set(highest[half] > 1e-30F ? 127.0F / highest[half] : 0.0F);
-            const I codes = i_round(f_mul(halves[half], inverse));
+            // What is not finite has no code; the scale says so.
+            const I codes = poison == 0.0F ? i_round(f_mul(halves[half], inverse)) : i_zero();
             i_store_i8(group.q + at * kBlockColumns + 16 * half, codes);
             sums[half] = i_sum(codes);
             const float scale = highest[half] / 127.0F + poison;

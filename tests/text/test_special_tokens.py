@@ -1,8 +1,11 @@
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nextn.text.special_tokens import SpecialSplitter
+from nextn.errors import FileFormatError
+from nextn.text.special_tokens import MAX_SPECIAL, SpecialSplitter
 from nextn.text.tokenizer import load_tokenizer
 from tests.text.tiny import CONTROL, NORMAL, USER_DEFINED, byte_level
 
@@ -89,3 +92,25 @@ def test_an_html_tag_does_not_end_gemma_4() -> None:
     names = ["<turn|>", "<|tool_response>", "</s>"]
     tokenizer = load_tokenizer(byte_level(special=dict.fromkeys(names, CONTROL)))
     assert tokenizer.end_of_generation == {256, 257}
+
+
+def test_nested_special_tokens_take_little_memory_in_a_long_text() -> None:
+    # Gemma has a token for each number of line feeds up to 31.
+    splitter = SpecialSplitter({n: "\n" * n for n in range(1, 32)})
+    text = "\n" * 310_000 + "a"
+    tracemalloc.start()
+    try:
+        parts = splitter.split(text)
+        starts = splitter.starts(text, shortest=2)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert parts == [31] * 10_000 + ["a"]
+    assert len(starts) == 309_999
+    assert peak < 50 * len(text)
+
+
+def test_a_special_token_that_is_too_long_to_be_one_is_refused() -> None:
+    special = {"<" * (MAX_SPECIAL + 1): CONTROL}
+    with pytest.raises(FileFormatError, match=r"tokens\[256\]: a special token of 513"):
+        load_tokenizer(byte_level(special=special))

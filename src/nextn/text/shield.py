@@ -53,6 +53,6 @@ class Shield:
 
         So texts that overlap are broken, too.
         """
-        places = {start + 1 for _, start, end in self._control.find(text) if end > start + 1}
-        cuts = [0, *sorted(places), len(text)]
+        places = [start + 1 for start in self._control.starts(text, shortest=2)]
+        cuts = [0, *places, len(text)]
         return self.mark.join(text[a:b] for a, b in pairwise(cuts))

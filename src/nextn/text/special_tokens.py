@@ -8,17 +8,23 @@ stops at the same places.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nextn.errors import FileFormatError
+
 if TYPE_CHECKING:
     from nextn.files import TokenizerData
 
 UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6
 """Token types of `tokenizer.ggml.token_type` that are treated apart; the others are plain text."""
+
+MAX_SPECIAL = 512
+"""Longest special token, in characters. Each length is looked for at each place of a text."""
 
 # fmt: off
 END_TEXTS = frozenset([
@@ -56,8 +62,19 @@ def classify(data: TokenizerData, ids: Mapping[str, int]) -> SpecialTokens:
     Args:
         data: the tokenizer of the file.
         ids: token text to id, of all tokens.
+
+    Raises:
+        FileFormatError: a special token that is too long to be one.
     """
     types = np.zeros(0, np.int32) if data.token_types is None else data.token_types
+    for token in np.flatnonzero(np.isin(types, [CONTROL, UNKNOWN, USER_DEFINED])).tolist():
+        if len(data.tokens[token]) > MAX_SPECIAL:
+            raise FileFormatError(
+                data.path,
+                f"tokenizer.ggml.tokens[{token}]",
+                f"a special token of {len(data.tokens[token])} characters; at most {MAX_SPECIAL} "
+                "are allowed",
+            )
     control = set(np.flatnonzero((types == CONTROL) | (types == UNKNOWN)).tolist())
     user_defined = set(np.flatnonzero(types == USER_DEFINED).tolist())
 
@@ -103,50 +120,64 @@ class SpecialSplitter:
                 self._ids.setdefault(text, token)
         order = sorted(self._ids, key=lambda text: -len(text.encode("utf-8", "replace")))
         self._rank = {text: rank for rank, text in enumerate(order)}
-        lengths: dict[str, set[int]] = {}
+        # By first character: the lengths of tokens, and how many tokens have each.
+        self._lengths: dict[str, Counter[int]] = {}
         for text in self._ids:
-            lengths.setdefault(text[0], set()).add(len(text))
-        self._lengths = {first: tuple(sorted(sizes)) for first, sizes in lengths.items()}
-        first_characters = "".join(map(re.escape, lengths))
-        self._starts = re.compile(f"[{first_characters}]") if lengths else None
+            self._lengths.setdefault(text[0], Counter())[len(text)] += 1
+        first_characters = "".join(map(re.escape, self._lengths))
+        self._starts = re.compile(f"[{first_characters}]") if self._lengths else None
 
-    def find(self, text: str) -> list[tuple[int, int, int]]:
-        """Find all occurrences of token texts, overlapping ones too.
-
-        Returns:
-            (rank, start, end) of each, by start; a lower rank is taken first.
-        """
-        found: list[tuple[int, int, int]] = []
+    def starts(self, text: str, *, shortest: int = 1) -> list[int]:
+        """Find where the text of a token of at least `shortest` characters begins, in order."""
         if self._starts is None:
-            return found
-        ranks = self._rank
+            return []
+        ids, found = self._ids, []
         for match in self._starts.finditer(text):
             start = match.start()
             for length in self._lengths[text[start]]:
-                rank = ranks.get(text[start : start + length])
-                if rank is not None:
-                    found.append((rank, start, start + length))
+                if length >= shortest and text[start : start + length] in ids:
+                    found.append(start)
+                    break
         return found
 
     def split(self, text: str) -> list[str | int]:
         """Cut `text` into special tokens (ids) and the text between them (never empty)."""
-        found = self.find(text)
-        if not found:
-            return [text] if text else []
-        found.sort()
-        taken = bytearray(len(text))
-        chosen: list[tuple[int, int]] = []
-        for _, start, end in found:
-            if taken.find(1, start, end) < 0:
-                taken[start:end] = b"\x01" * (end - start)
-                chosen.append((start, end))
-        parts: list[str | int] = []
-        position = 0
-        for start, end in sorted(chosen):
-            if start > position:
-                parts.append(text[position:start])
-            parts.append(self._ids[text[start:end]])
-            position = end
-        if position < len(text):
-            parts.append(text[position:])
+        parts: list[str | int] = [text] if text else []
+        for token_text in self._present(text):
+            cut: list[str | int] = []
+            for part in parts:
+                if isinstance(part, int) or token_text not in part:
+                    cut.append(part)
+                    continue
+                for index, piece in enumerate(part.split(token_text)):
+                    if index:
+                        cut.append(self._ids[token_text])
+                    if piece:
+                        cut.append(piece)
+            parts = cut
         return parts
+
+    def _present(self, text: str) -> list[str]:
+        """The texts of tokens that occur anywhere in `text`, the best rank first.
+
+        Only these are kept, not the places where they are: a file may have a token for each number
+        of line feeds, and then a text of line feeds has many times its length of places.
+        """
+        if self._starts is None:
+            return []
+        ids, found = self._ids, set()
+        missing: dict[str, Counter[int]] = {}
+        for match in self._starts.finditer(text):
+            start = match.start()
+            first = text[start]
+            lengths = missing.get(first)
+            if lengths is None:
+                lengths = missing[first] = self._lengths[first].copy()
+            for length in list(lengths):
+                candidate = text[start : start + length]
+                if candidate in ids and candidate not in found:
+                    found.add(candidate)
+                    lengths[length] -= 1
+                    if not lengths[length]:
+                        del lengths[length]  # all tokens of this kind were seen
+        return sorted(found, key=self._rank.__getitem__)
