@@ -124,3 +124,8 @@ def test_a_thousand_long_messages_are_well_within_the_limits() -> None:
         {"role": "assistant", "content": "y" * 500},
     ]
     assert len(chat.render(messages * 500)) > 1_250_000
+
+
+def test_a_filter_block_may_make_something_else_than_text() -> None:
+    assert rendered("a{% filter length %}four{% endfilter %}b") == "a4b"
+    assert rendered("{% filter list %}ab{% endfilter %}") == "['a', 'b']"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nextn.errors import UnsupportedModelError
+from nextn.errors import RequestError, UnsupportedModelError
 from nextn.text.pretokenizers import PRE_TOKENIZERS, find_pre_tokenizer
 from nextn.text.tokenizer import load_tokenizer
 from tests.text.tiny import byte_level, data
@@ -52,3 +52,11 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         match=r"^tiny.gguf: tokenizer.ggml.pre: .*'klingon'; known are .*llama-bpe.*qwen2",
     ):
         load_tokenizer(byte_level(["a b"], pre="klingon"))
+
+
+def test_a_number_without_end_is_refused_where_it_would_take_forever() -> None:
+    tokenizer = load_tokenizer(byte_level(pre="tiny_aya"))
+    assert len(tokenizer.encode("1" * 3000 + " " + "2" * 3000)) == 6001
+    with pytest.raises(RequestError, match="more than 3000 digits"):
+        tokenizer.encode("a " + "1" * 3001)
+    assert len(load_tokenizer(byte_level(pre="qwen2")).encode("1" * 3001)) == 3001

@@ -7,13 +7,16 @@ builds its pipeline from the file's metadata.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
 
-from nextn.errors import FileFormatError
+from nextn.errors import FileFormatError, RequestError
 from nextn.text.pretokenizers import PreTokenizer
+
+_NUMBER = re.compile(r"\d+")
 
 
 def _byte_alphabet() -> dict[int, str]:
@@ -94,9 +97,22 @@ class ByteLevelEncoder:
         if rule.nfc:
             pipeline.normalizer = normalizers.NFC()
         self._pipeline = pipeline
+        self._longest_number = rule.longest_number
 
     def encode(self, text: str) -> list[int]:
-        """Return the token ids of `text`. A byte that the vocabulary lacks gives no token."""
+        """Return the token ids of `text`. A byte that the vocabulary lacks gives no token.
+
+        Raises:
+            RequestError: a number with more digits than the rule can group in reasonable time.
+        """
+        longest = self._longest_number
+        if longest is not None and any(
+            found.end() - found.start() > longest for found in _NUMBER.finditer(text)
+        ):
+            raise RequestError(
+                f"a number in the text has more than {longest} digits, which the "
+                "model's tokenizer does not take; divide it"
+            )
         ids: list[int] = self._pipeline.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids if self._complete else [token for token in ids if token < self._end]
 

@@ -14,6 +14,7 @@ from jinja2.exceptions import TemplateSyntaxError
 from nextn.errors import TemplateError
 from nextn.text.template_limits import MAX_DEPTH, MAX_TEMPLATE, LimitError, check_length, metered
 from nextn.text.template_sandbox import TemplateEnvironment
+from nextn.text.template_values import text
 
 MAX_MESSAGE = 500
 """Longest error text taken over from a template, in characters."""
@@ -72,7 +73,7 @@ class ChatTemplate:
         Raises:
             TemplateError: the template refuses the conversation, reaches a limit or fails.
         """
-        text, problem = self._attempt(
+        prompt, problem = self._attempt(
             {
                 **self._tokens,
                 "documents": None,
@@ -84,7 +85,7 @@ class ChatTemplate:
         )
         if problem:
             raise TemplateError(problem)
-        return text
+        return prompt
 
     def _attempt(self, variables: Mapping[str, Any]) -> tuple[str, str]:
         """Return the text, or else what went wrong.
@@ -97,9 +98,11 @@ class ChatTemplate:
             context = self._template.new_context(_plain(variables))
             with metered():
                 for piece in self._template.root_render_func(context):
-                    length += len(piece)
+                    # What a filter block makes need not be text yet.
+                    printed = text(piece)
+                    length += len(printed)
                     check_length(length)
-                    pieces.append(piece)
+                    pieces.append(printed)
         # Whatever untrusted code raises, up to exhausted recursion, is a fault of the template.
         except Exception as error:
             return "", _describe(error)

@@ -23,11 +23,13 @@ class PreTokenizer:
         splits: regular expressions, applied in this order.
         ignore_merges: a piece that is a token as a whole is that token, whatever its merges say.
         nfc: the text is first brought to Unicode normal form C.
+        longest_number: most digits in a row; their grouping takes time in proportion to the square.
     """
 
     splits: tuple[str, ...]
     ignore_merges: bool = False
     nfc: bool = False
+    longest_number: int | None = None
 
 
 _SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -156,7 +158,7 @@ def _known() -> dict[str, PreTokenizer]:
         )
     )
     rules["tiny_aya"] = rules["cohere2moe"] = PreTokenizer(
-        (r"\d{1,3}(?=(?:\d{3})*\b)", *_GPT4O.splits)
+        (r"\d{1,3}(?=(?:\d{3})*\b)", *_GPT4O.splits), longest_number=3000
     )
     rules["laguna"] = PreTokenizer((r"[^\n]+|[\n]+", *_QWEN2.splits))
     rules["youtu"] = PreTokenizer(
