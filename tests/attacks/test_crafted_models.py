@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 import tracemalloc
 import warnings
 from pathlib import Path
@@ -14,11 +16,16 @@ from nextn.models import load_model_plan
 from nextn.text.tokenizer import load_tokenizer
 from tests.support.gguf_bytes import (
     ARCHITECTURE,
+    ARRAY,
     STRING,
+    U8,
     GgufBytes,
     array_entry,
+    entry,
     string,
     text_entry,
+    u32,
+    u64,
 )
 from tests.support.small_models import small_model
 
@@ -128,3 +135,46 @@ def test_a_scaling_type_of_a_model_makes_no_long_message(tmp_path: Path) -> None
     with open_small(tmp_path, "llama", **keys) as checkpoint, pytest.raises(NextnError) as caught:
         load_model_plan(checkpoint)
     assert_one_short_line(caught.value)
+
+
+GIGABYTES = 4 << 30
+SPARSE = {
+    "strings": (entry("k", ARRAY, u32(STRING) + u64(1 << 28)), "k: an array of 268435456 elements"),
+    "numbers": (entry("k", ARRAY, u32(U8) + u64(1 << 30)), "k: an array of 1073741824 elements"),
+    "text": (entry("k", STRING, u64(1 << 28)), "k: a string of 268435456 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_a_sparse_file_cannot_take_time_or_memory(tmp_path: Path, name: str) -> None:
+    claim, message = SPARSE[name]
+    path = tmp_path / "sparse.gguf"
+    path.write_bytes(GgufBytes(metadata=[ARCHITECTURE, claim], tensors=[], data=b"").build())
+    os.truncate(path, GIGABYTES)
+    assert_refused_cheaply(path, message)
+
+
+def test_the_metadata_of_a_sparse_file_is_bounded_in_total(tmp_path: Path) -> None:
+    # Each of the 64 arrays is allowed by itself.
+    path = tmp_path / "sparse.gguf"
+    head = GgufBytes(metadata=[ARCHITECTURE], metadata_count=65, tensors=[], data=b"", alignment=1)
+    with path.open("wb") as file:
+        file.write(head.build())
+        for index in range(64):
+            file.write(entry(f"k{index}", ARRAY, u32(U8) + u64(1 << 24)))
+            file.seek(1 << 24, os.SEEK_CUR)
+        file.truncate()
+    assert_refused_cheaply(path, "the metadata is larger than 256 MiB")
+
+
+def assert_refused_cheaply(path: Path, message: str) -> None:
+    tracemalloc.start()
+    start = time.perf_counter()
+    try:
+        with pytest.raises(FileFormatError, match=message):
+            open_checkpoint(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert time.perf_counter() - start < 5
+    assert peak < 400 << 20

@@ -119,6 +119,10 @@ def _read_metadata(cursor: Cursor, count: int) -> dict[str, MetadataValue]:
         if key in metadata:
             cursor.fail(key, "occurs twice in the metadata")
         kind, metadata[key] = read_value(cursor, key)
+        if cursor.position > limits.MOST_METADATA_BYTES:
+            cursor.fail(
+                key, f"the metadata is larger than {limits.MOST_METADATA_BYTES >> 20} MiB; corrupt"
+            )
         if key == _ALIGNMENT_KEY and kind != U32:
             cursor.fail(key, "is not of the type u32")
     return metadata

@@ -98,8 +98,12 @@ def _read_array(cursor: Cursor, key: str) -> MetadataValue:
     if kind != _STRING and kind not in _NUMBERS:
         cursor.fail(key, f"has the unknown element type {kind}")
     width = 8 if kind == _STRING else _NUMBERS[kind].itemsize
-    if count > limits.MOST_ARRAY_ELEMENTS or count > cursor.left // width:
+    if count > cursor.left // width:
         cursor.fail(key, f"an array of {count} elements does not fit in the file; it is corrupt")
+    if count > limits.MOST_ARRAY_ELEMENTS:
+        cursor.fail(
+            key, f"an array of {count} elements; at most {limits.MOST_ARRAY_ELEMENTS} are allowed"
+        )
     if kind != _STRING:
         return _read_numbers(cursor, key, kind, count)
     start = cursor.position
