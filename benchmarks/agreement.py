@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_cpp_steps import LlamaCppSteps
 from machine import write_result
 from nextn.backends import BLOCK_TOKENS, Executor, Rows, create_executor
 from nextn.files import open_checkpoint
 from nextn.files.sources import resolve
 from nextn.text.tokenizer import load_tokenizer
+from peers import LlamaCpp
 
 PROJECT = Path(__file__).parent.parent
 WINDOW = 512
@@ -79,7 +79,8 @@ def main() -> None:
     limits = {"context_length": WINDOW, "block_count": WINDOW // BLOCK_TOKENS, "max_rows": CHUNK}
     reference = create_executor(checkpoint, backend="reference", **limits)
     ours = create_executor(checkpoint, threads=arguments.threads, **limits)
-    peer = LlamaCppSteps(path, threads=arguments.threads, context=WINDOW)
+    peer = LlamaCpp(path, threads=arguments.threads)
+    context = peer.open(context=WINDOW)
 
     start = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
     tokens = varied_tokens(tokenizer, arguments.tokens)
@@ -91,7 +92,10 @@ def main() -> None:
         for at in range(0, len(window), CHUNK):
             chunk = window[at : at + CHUNK]
             exact = log_softmax(chunk_logits(reference, chunk, at))
-            results = {"nextn": chunk_logits(ours, chunk, at), "llama.cpp": peer.step(chunk, at)}
+            results = {
+                "nextn": chunk_logits(ours, chunk, at),
+                "llama.cpp": peer.decode(context, [chunk], at, len(chunk)),
+            }
             for name, logits in results.items():
                 other = log_softmax(logits)
                 divergence[name] += (np.exp(exact) * (exact - other)).sum(axis=-1).tolist()

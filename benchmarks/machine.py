@@ -49,6 +49,7 @@ def describe() -> dict[str, Any]:
         "kernels": _native.available_kernels()[0],
         "python": platform.python_version(),
         "llama-cpp-python": package_version("llama-cpp-python"),
+        "ik-llama-cpp-python": package_version("ik-llama-cpp-python"),
         "numpy": package_version("numpy"),
     }
 

@@ -1,7 +1,7 @@
 """Writes the figures of benchmarks/results into README.md and docs/performance.md, and the plot.
 
 Each table stands between a line <!-- NAME --> and a line <!-- end of NAME -->; what is between them
-is replaced. So no figure on a page can differ from the measured one.
+is replaced, if there are results for it. So no figure on a page can differ from the measured one.
 
     python benchmarks/report.py
 """
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,14 @@ RESULTS = PROJECT / "benchmarks/results"
 PAGES = (PROJECT / "README.md", PROJECT / "docs/performance.md")
 PLOT = PROJECT / "docs/steps.svg"
 MODELS = {"smollm2": "SmolLM2 135M, Q4_1", "gemma3-270m": "Gemma 3 270M, Q4_K_M"}
+RANDOM_MODELS = {
+    f"random-1.6b-{name.lower()}": f"random weights, 1.6 B, {name}"
+    for name in ("Q4_0", "Q4_K", "Q8_0")
+}
+PEERS = ("llama.cpp", "ik_llama.cpp")
+PACKAGES = {"llama.cpp": "llama-cpp-python", "ik_llama.cpp": "ik-llama-cpp-python"}
+COLORS = {"llama.cpp": "#8a8a8a", "ik_llama.cpp": "#b0761a", "nextn": "#12805c"}
+MISSING = "–"
 Row = list[str]
 
 
@@ -38,21 +48,73 @@ def table(head: Row, rows: list[Row]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
 
 
+def measured_models() -> dict[str, str]:
+    """Models whose steps were measured, and their titles."""
+    models = MODELS | RANDOM_MODELS
+    return {
+        name: title for name, title in models.items() if (RESULTS / f"steps-{name}.json").exists()
+    }
+
+
+def least_ms(case: dict[str, Any], threads: int) -> float | None:
+    """The least time of a case by the roofline of this machine; None if it was not measured."""
+    if not (RESULTS / "roofline.json").exists():
+        return None
+    machine = load("roofline")["threads"].get(str(threads))
+    if machine is None:
+        return None
+    reading = case["bytes"] / machine["memory_bytes_per_second"]
+    return 1e3 * max(reading, case["products"] / machine["products_per_second"])
+
+
+def ratio(case: dict[str, Any], peer: str) -> str:
+    """How many times faster nextn is."""
+    engines = case["engines"]
+    if peer not in engines:
+        return MISSING
+    return f"{engines[peer]['median_ms'] / engines['nextn']['median_ms']:.2f} x"
+
+
 def steps(model: str) -> str:
-    """Every number of rows against llama.cpp."""
-    measured = load(f"steps-{model}")["steps"]
-    one = measured[0]["nextn_ms"]
+    """Every case against the peers that took part, and against the machine."""
+    result = load(f"steps-{model}")
+    threads = result["settings"]["threads"]
+    cases = result["cases"]
+    peers = [peer for peer in PEERS if any(peer in case["engines"] for case in cases)]
+    one = next((c["engines"]["nextn"]["median_ms"] for c in cases if c["case"] == "rows 1"), None)
+    has_limits = least_ms(cases[0], threads) is not None
+    rows = []
+    for case in cases:
+        engines = case["engines"]
+        ours = engines["nextn"]["median_ms"]
+        row = [case["case"].removeprefix("rows "), f"{ours:.1f}"]
+        for peer in peers:
+            row.append(f"{engines[peer]['median_ms']:.1f}" if peer in engines else MISSING)
+            row.append(ratio(case, peer))
+        row.append(MISSING if one is None else f"{ours / one:.2f}")
+        if has_limits:
+            least = least_ms(case, threads)
+            row.append(MISSING if least is None else f"{least / ours:.0%}")
+        rows.append(row)
+    head = ["rows", "nextn, ms"]
+    for peer in peers:
+        head += [f"{peer}, ms", "faster by"]
+    head.append("in steps of 1 row")
+    return table([*head, "of the limit"] if has_limits else head, rows)
+
+
+def roofline() -> str:
+    """What the machine can do."""
     rows = [
         [
-            step["rows"] if step["rows"].isdecimal() else f"a {step['rows']}",
-            f"{step['nextn_ms']:.1f}",
-            f"{step['llama_cpp_ms']:.1f}",
-            f"{step['ratio']:.2f} x",
-            f"{step['nextn_ms'] / one:.2f}",
+            threads,
+            f"{figures['memory_bytes_per_second'] / 1e9:.1f} GB/s",
+            f"{figures['cache_bytes_per_second'] / 1e9:.1f} GB/s",
+            f"{figures['products_per_second'] / 1e9:.0f} billion/s",
         ]
-        for step in measured
+        for threads, figures in load("roofline")["threads"].items()
     ]
-    return table(["rows", "nextn, ms", "llama.cpp, ms", "faster by", "in steps of 1 row"], rows)
+    return table(["threads", "memory", "last cache", "8-bit products"], rows)
 
 
 def drafts() -> str:
@@ -136,40 +198,66 @@ def start() -> str:
 
 def summary() -> str:
     """The few figures of the README."""
+    names = {
+        "1 row": "rows 1",
+        "4 rows": "rows 4",
+        "8 rows": "rows 8",
+        "a prompt": "prompt 512",
+        "decoding at 4,096": "decoding at 4096",
+        "8 sequences": "8 sequences",
+    }
+    measured = {model: load(f"steps-{model}")["cases"] for model in measured_models()}
+    everywhere = {case["case"] for cases in measured.values() for case in cases}
+    names = {title: name for title, name in names.items() if name in everywhere}
     rows = []
-    for model, title in MODELS.items():
-        by_rows = {step["rows"]: step["ratio"] for step in load(f"steps-{model}")["steps"]}
-        rows.append(
-            [title, *(f"{by_rows[count]:.2f} x" for count in ("1", "4", "8", "prompt 512"))]
-        )
-    return table(["nextn against llama.cpp", "1 row", "4 rows", "8 rows", "a prompt"], rows)
+    for model, title in measured_models().items():
+        by_name = {case["case"]: case for case in measured[model]}
+        for peer in PEERS:
+            if any(peer in case["engines"] for case in by_name.values()):
+                ratios = (
+                    ratio(by_name[name], peer) if name in by_name else MISSING
+                    for name in names.values()
+                )
+                rows.append([f"{title}; {peer}", *ratios])
+    return table(["nextn against", *names], rows)
 
 
 def machine() -> str:
     """What was measured on."""
-    about = load("steps-smollm2")["machine"]
-    return (
-        f"{about['processor']}, {about['cores']} cores ({about['kernels']}), 2 threads; "
-        f"llama.cpp of llama-cpp-python {about['llama-cpp-python']}; {about['date']}."
-    )
+    result = load("steps-smollm2")
+    about = result["machine"]
+    parts = [
+        f"{about['processor']}, {about['cores']} cores ({about['kernels']}), "
+        f"{result['settings']['threads']} threads"
+    ]
+    for peer in PEERS:
+        if any(peer in case["engines"] for case in result["cases"]):
+            parts.append(f"{peer} of {PACKAGES[peer]} {about[PACKAGES[peer]]}")
+    return f"{'; '.join(parts)}; {about['date']}."
 
 
 def plot() -> None:
     """Time of a step by its number of rows."""
-    figure, axes = pyplot.subplots(1, len(MODELS), figsize=(9, 3.4), layout="constrained")
-    for axis, (model, title) in zip(axes, MODELS.items(), strict=True):
-        measured = [step for step in load(f"steps-{model}")["steps"] if step["rows"].isdecimal()]
-        counts = [int(step["rows"]) for step in measured]
-        for label, key, color in (
-            ("llama.cpp", "llama_cpp_ms", "#8a8a8a"),
-            ("nextn", "nextn_ms", "#12805c"),
-        ):
-            axis.plot(counts, [step[key] for step in measured], "o-", color=color, label=label)
+    models = measured_models()
+    figure, axes = pyplot.subplots(
+        1, len(models), figsize=(4.5 * len(models), 3.4), layout="constrained", squeeze=False
+    )
+    for axis, (model, title) in zip(axes[0], models.items(), strict=True):
+        cases = {
+            int(case["case"].removeprefix("rows ")): case["engines"]
+            for case in load(f"steps-{model}")["cases"]
+            if case["case"].startswith("rows ")
+        }
+        for engine, color in COLORS.items():
+            counts = [count for count, engines in cases.items() if engine in engines]
+            if counts:
+                times = [cases[count][engine]["median_ms"] for count in counts]
+                axis.plot(counts, times, "o-", color=color, label=engine)
         axis.set(title=title, xlabel="rows of a step", ylim=(0, None), xticks=[1, 4, 8, 12, 16])
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", alpha=0.3)
-    axes[0].set_ylabel("ms")
-    axes[0].legend(frameon=False)
+    axes[0][0].set_ylabel("ms")
+    axes[0][0].legend(frameon=False)
     figure.savefig(PLOT, metadata={"Date": None})
 
 
@@ -177,10 +265,9 @@ def main() -> None:
     """Write the plot and the pages."""
     matplotlib.rcParams["svg.hashsalt"] = "nextn"
     plot()
-    parts = {
+    parts: dict[str, Callable[[], str]] = {
         "figures": lambda: f"{summary()}\n\n{machine()}",
-        "steps-smollm2": lambda: steps("smollm2"),
-        "steps-gemma3-270m": lambda: steps("gemma3-270m"),
+        **{f"steps-{model}": partial(steps, model) for model in measured_models()},
         "drafts": drafts,
         "agreement": agreement,
         "same-text": same_text,
@@ -188,6 +275,8 @@ def main() -> None:
         "start": start,
         "machine": machine,
     }
+    if (RESULTS / "roofline.json").exists():
+        parts["roofline"] = roofline
     for page in PAGES:
         text = page.read_text()
         for name, make in parts.items():
