@@ -14,9 +14,10 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from machine import write_result
-from nextn.backends import BLOCK_TOKENS, Executor, create_executor
+from nextn.backends import BLOCK_TOKENS, CACHE_TYPES, Executor, create_executor
 from nextn.engine import Engine, GenerationRequest
 from nextn.files import open_checkpoint
 from nextn.files.sources import resolve
@@ -112,6 +113,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default="smollm2")
     parser.add_argument("--prompts", type=int, default=len(VARIED))
     parser.add_argument("--tokens", type=int, default=256)
+    parser.add_argument("--cache-type", default="f16", choices=CACHE_TYPES)
     arguments = parser.parse_args()
     checkpoint = open_checkpoint(resolve(arguments.model).path)
     tokenizer = load_tokenizer(checkpoint.tokenizer)
@@ -121,6 +123,7 @@ def main() -> None:
             threads=threads,
             context_length=CONTEXT,
             block_count=(2 * TOGETHER + 1) * CONTEXT // BLOCK_TOKENS,
+            cache_type=arguments.cache_type,
         )
         for threads in (1, 2)
     }
@@ -186,7 +189,10 @@ def main() -> None:
         "prompt_tokens": [lengths[0], lengths[-1]],
         "tokens_compared_per_way": total,
     }
-    print(write_result(f"same-text-{arguments.model}", {"settings": settings, "differences": rows}))
+    name = f"same-text-{Path(arguments.model).stem}"
+    if arguments.cache_type != "f16":
+        name += f"-{arguments.cache_type}"
+    print(write_result(name, {"settings": settings, "differences": rows}))
 
 
 if __name__ == "__main__":

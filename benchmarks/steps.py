@@ -35,7 +35,6 @@ PROMPT = 512
 SEQUENCES = 8
 REPEATS = 5  # timed steps per turn
 TRIALS = 3  # timed steps of each variant of a peer, to find the fastest
-ELEMENT_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
 SCENARIOS = ("rows", "prompt", "depth", "depth-q8_0", "sequences")
 Tokens = list[list[int]]
 
@@ -282,9 +281,7 @@ def main() -> None:
             for scenario in selected:
                 mine = tokens[: scenario.sequences]
                 enter(scenario, ways, mine, arguments.rounds)
-                costs = StepCosts.of(
-                    checkpoint, plan, element_bytes=ELEMENT_BYTES[scenario.cache_type]
-                )
+                costs = StepCosts.of(checkpoint, plan, cache_type=scenario.cache_type)
                 for case in scenario.cases:
                     figures = run_case(scenario, case, ways, mine, arguments.rounds)
                     show(case.name, figures)

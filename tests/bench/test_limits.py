@@ -18,7 +18,7 @@ def test_costs_are_those_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     weights = write_tiny_model(path, "gemma3", layers=6, types="Q8_0", sliding_window=32)
     with open_checkpoint(path) as checkpoint:
-        costs = StepCosts.of(checkpoint, fuse(load_model_plan(checkpoint)), element_bytes=2.0)
+        costs = StepCosts.of(checkpoint, fuse(load_model_plan(checkpoint)))
     matrices = {name: w.size for name, w in weights.items() if w.ndim == 2}
     output = matrices.pop("token_embd.weight")  # tied
     assert costs.products == sum(matrices.values())

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 BLOCK_TOKENS = 32
 """Positions per block of the key/value cache; the native kernels are built for this number."""
 
-CACHE_TYPES = ("f16", "q8_0")
-"""How the `cpu` executor can keep keys and values.
+CACHE_ELEMENT_BYTES = {"f16": 2.0, "q8_0": 34 / 32}
+"""How the `cpu` executor can keep keys and values, and the bytes that an element then takes.
 
 `f16` is float16. `q8_0` has 8 bits per element and a float16 scale per 32: about half the memory,
 and half the time to read it.
 """
+
+CACHE_TYPES = tuple(CACHE_ELEMENT_BYTES)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nextn.backends.base import CACHE_ELEMENT_BYTES
 from nextn.files import Checkpoint
 from nextn.plan import Attend, Linear, Logits, Plan
 
@@ -22,7 +23,6 @@ LARGEST_READ = 256 << 20
 _SMALLEST_READ = 8 << 20
 _PASSES = 8
 _VECTORS = 3_000_000  # some milliseconds
-_HALF_BYTES = 2.0  # of an element of the key/value cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +80,15 @@ class StepCosts:
     attention: tuple[tuple[float, int | None], ...]
 
     @classmethod
-    def of(
-        cls, checkpoint: Checkpoint, plan: Plan, *, element_bytes: float = _HALF_BYTES
-    ) -> StepCosts:
+    def of(cls, checkpoint: Checkpoint, plan: Plan, *, cache_type: str = "f16") -> StepCosts:
         """Add up a plan.
 
         Args:
             checkpoint: knows how the weights are stored.
             plan: of this checkpoint.
-            element_bytes: size of an element of the key/value cache.
+            cache_type: how the keys and values are kept.
         """
+        element_bytes = CACHE_ELEMENT_BYTES[cache_type]
         weights = [w for op in plan.operations if isinstance(op, Linear) for w in op.weights]
         outputs = [op.weight for op in plan.operations if isinstance(op, Logits)]
         return cls(

@@ -31,6 +31,7 @@ class ModelLine:
         backend: what computed.
         kernels: the instruction set; None where there is no choice.
         threads: threads that computed.
+        cache_type: how keys and values were kept.
     """
 
     name: str
@@ -41,9 +42,12 @@ class ModelLine:
     backend: str
     kernels: str | None
     threads: int
+    cache_type: str = "f16"
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, name: str, executor: Executor) -> ModelLine:
+    def of(
+        cls, checkpoint: Checkpoint, name: str, executor: Executor, cache_type: str = "f16"
+    ) -> ModelLine:
         """Describe a model and its executor."""
         sizes: dict[str, int] = {}
         for tensor in checkpoint.tensors.values():
@@ -58,12 +62,14 @@ class ModelLine:
             backend=executor.backend,
             kernels=getattr(executor, "kernels", None),
             threads=executor.threads,
+            cache_type=cache_type,
         )
 
     @property
     def computing(self) -> str:
-        """Such as "cpu (avx512)"."""
-        return self.backend if self.kernels is None else f"{self.backend} ({self.kernels})"
+        """Such as "cpu (avx512)", with the type of the cache if it is not the usual one."""
+        with_kernels = self.backend if self.kernels is None else f"{self.backend} ({self.kernels})"
+        return with_kernels if self.cache_type == "f16" else f"{with_kernels}, {self.cache_type}"
 
 
 @dataclass(frozen=True, slots=True)

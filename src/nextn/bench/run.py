@@ -22,6 +22,7 @@ def run_benchmark(
     name: str,
     threads: int | None = None,
     backend: str = "cpu",
+    cache_type: str = "f16",
     progress: Progress | None = None,
 ) -> Report:
     """Measure a model.
@@ -32,6 +33,7 @@ def run_benchmark(
         name: what the model is called.
         threads: threads that compute; None chooses.
         backend: one of `nextn.backends.BACKENDS`. Limits are measured for "cpu" only.
+        cache_type: how keys and values are kept, one of `nextn.backends.CACHE_TYPES`.
         progress: told how many tokens are done.
 
     Raises:
@@ -53,6 +55,7 @@ def run_benchmark(
         block_count=block_count,
         max_rows=_MAX_ROWS,
         logits_rows=max(len(lengths), settings.rows),
+        cache_type=cache_type,
     )
     available = available_memory()
     if available is not None and need.total > available:
@@ -68,10 +71,11 @@ def run_benchmark(
         context_length=max(lengths),
         block_count=block_count,
         max_rows=_MAX_ROWS,
+        cache_type=cache_type,
         plan=plan,
     )
     try:
-        costs = StepCosts.of(checkpoint, plan)
+        costs = StepCosts.of(checkpoint, plan, cache_type=cache_type)
         limits: Limits | None = None
         if backend == "cpu":
             limits = measure_limits(executor.threads, size=costs.weights + costs.output_weights)
@@ -80,4 +84,4 @@ def run_benchmark(
         )
     finally:
         executor.close()
-    return Report(ModelLine.of(checkpoint, name, executor), tuple(measured), limits)
+    return Report(ModelLine.of(checkpoint, name, executor, cache_type), tuple(measured), limits)

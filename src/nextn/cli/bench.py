@@ -10,7 +10,13 @@ from typing import Any
 import click
 
 from nextn.cli.command import Verb, debug_option, option
-from nextn.cli.options import backend_option, model_option, offline_option, threads_option
+from nextn.cli.options import (
+    backend_option,
+    cache_type_option,
+    model_option,
+    offline_option,
+    threads_option,
+)
 
 _MEASURING = "Measuring"
 _OUTPUT = "Output"
@@ -41,6 +47,7 @@ def _numbers(
 @model_option
 @threads_option
 @backend_option
+@cache_type_option
 @offline_option
 @option(
     _MEASURING,
@@ -168,6 +175,7 @@ def command(name: str | None, model: str | None, **options: Any) -> None:
             name=source.name,
             threads=options["threads"],
             backend=options["backend"],
+            cache_type=options["cache_type"],
             progress=lambda done, total: progress(f"measuring {source.name}", done, total),
         )
     if options["as_json"]:

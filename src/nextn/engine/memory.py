@@ -9,15 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nextn.backends.base import BLOCK_TOKENS
+from nextn.backends.base import BLOCK_TOKENS, CACHE_ELEMENT_BYTES
 from nextn.errors import MemoryLimitError
 from nextn.files import Checkpoint
 from nextn.plan import Plan, assign_buffers
 
 _PACKING = 1.05  # packed weights are padded to whole tiles and 64-byte planes
 _FLOAT_BYTES = 4
-# Per element; the scales of q8_0 are 2 bytes per 32.
-_CACHE_BYTES = {"f16": 2.0, "q8_0": 1.0625}
 _LEAST_CONTEXT = 256  # a smaller one is not worth a suggestion
 
 
@@ -68,7 +66,7 @@ def memory_need(
         stored = sum(checkpoint.tensors[weight.name].nbytes for weight in plan.weights)
         weights = int(stored * _PACKING)
     elements = sum(2 * kv_heads * head_width for kv_heads, head_width in plan.cache_layers)
-    element_bytes = _CACHE_BYTES[cache_type] if backend == "cpu" else _FLOAT_BYTES
+    element_bytes = CACHE_ELEMENT_BYTES[cache_type] if backend == "cpu" else _FLOAT_BYTES
     cache = int(block_count * BLOCK_TOKENS * elements * element_bytes)
     values = max_rows * sum(assign_buffers(plan).widths) + logits_rows * plan.vocab_size
     return MemoryNeed(weights, cache, values * _FLOAT_BYTES)
