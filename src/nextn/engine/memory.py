@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nextn.backends.base import BLOCK_TOKENS, CACHE_ELEMENT_BYTES
+from nextn.control_groups import control_groups, read_text
 from nextn.errors import MemoryLimitError
 from nextn.files import Checkpoint
 from nextn.plan import Plan, assign_buffers
@@ -115,60 +116,34 @@ def available_memory(root: Path = Path("/")) -> int | None:
     return min(limits) if limits else None
 
 
-_VERSIONS = (
-    # files of the limit, the usage and the reclaimable memory; folders where it may be mounted
-    ("memory.max", "memory.current", "", ("sys/fs/cgroup", "sys/fs/cgroup/unified")),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_", ("sys/fs/cgroup/memory",)),
-)
+_FILES = {
+    # version: files of the limit and the usage, and the prefix of the reclaimable memory
+    2: ("memory.max", "memory.current", ""),
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+}
 
 
 def _group_limits(root: Path) -> Iterator[int]:
-    """What each control group that contains this process leaves, in versions 2 and 1."""
-    paths = _group_paths(root / "proc/self/cgroup")
-    for (limit, usage, prefix, mounts), path in zip(_VERSIONS, paths, strict=True):
-        for mount in mounts:
-            # Inside a container the path may be the host's, and only the mount itself exists.
-            folder = root / mount / path
-            for group in (folder, *folder.parents):
-                most, used = _number(group / limit), _number(group / usage)
-                if most is not None and used is not None:
-                    stat = _fields(group / "memory.stat")
-                    files = (stat.get(f"{prefix}{kind}_file", 0) for kind in ("inactive", "active"))
-                    yield most - used + sum(files)
-                if group == root / mount:
-                    break
-
-
-def _group_paths(path: Path) -> tuple[str, str]:
-    """The control groups of this process, relative to their mounts, of version 2 and 1."""
-    unified = memory = ""
-    for line in _read(path).splitlines():
-        _, controllers, group = line.split(":", 2)
-        if not controllers:
-            unified = group.strip("/")
-        elif "memory" in controllers.split(","):
-            memory = group.strip("/")
-    return unified, memory
+    """What each control group that contains this process leaves."""
+    for version, group in control_groups("memory", root):
+        limit, usage, prefix = _FILES[version]
+        most, used = _number(group / limit), _number(group / usage)
+        if most is not None and used is not None:
+            stat = _fields(group / "memory.stat")
+            files = (stat.get(f"{prefix}{kind}_file", 0) for kind in ("inactive", "active"))
+            yield most - used + sum(files)
 
 
 def _fields(path: Path) -> dict[str, int]:
     """Lines of "name number ..."; nothing if there is no such file."""
-    pairs = (line.split() for line in _read(path).splitlines())
+    pairs = (line.split() for line in read_text(path).splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdigit()}
 
 
 def _number(path: Path) -> int | None:
     """The number in a file; None if there is none: no such file, or "max"."""
-    text = _read(path).strip()
+    text = read_text(path).strip()
     return int(text) if text.isdigit() else None
-
-
-def _read(path: Path) -> str:
-    """The contents of a file; nothing if it cannot be read, as systems differ in what they have."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
 
 
 def _megabytes(count: int) -> str:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import os
 from pathlib import Path
 
+from nextn.control_groups import control_groups, read_text
 from nextn.errors import RequestError
 
 _CPU_FOLDER = Path("/sys/devices/system/cpu")
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
 
 
 def default_threads() -> int:
-    """One thread for each physical core that this process may use, within its cgroup's limit."""
+    """One thread for each physical core that this process may use, within its groups' limits."""
     allowed = sorted(os.sched_getaffinity(0))
     cores = {_core_of(cpu) for cpu in allowed}
-    return max(1, min(len(cores), _cgroup_limit() or len(cores)))
+    return max(1, min(len(cores), _group_limit() or len(cores)))
 
 
 def check_threads(threads: int) -> int:
@@ -49,10 +48,20 @@ def _core_of(cpu: int) -> tuple[str, str] | int:
         return cpu
 
 
-def _cgroup_limit() -> int | None:
-    """Whole processors that the control group (version 2) grants; None without a limit."""
-    try:
-        quota, period = _CGROUP_LIMIT.read_text().split()
-    except (OSError, ValueError):
-        return None
-    return None if quota == "max" else max(1, math.floor(int(quota) / int(period)))
+def _group_limit(root: Path = Path("/")) -> int | None:
+    """Whole processors that the control groups of this process grant; None without a limit.
+
+    Args:
+        root: where `proc` and `sys` are.
+    """
+    limits = []
+    for version, group in control_groups("cpu", root):
+        if version == 2:
+            parts = read_text(group / "cpu.max").split()
+        else:
+            files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            parts = [read_text(group / name).strip() for name in files]
+        # Without a limit the quota is "max", or -1.
+        if len(parts) == 2 and all(part.isdecimal() for part in parts) and int(parts[1]) > 0:
+            limits.append(max(1, int(parts[0]) // int(parts[1])))
+    return min(limits, default=None)
