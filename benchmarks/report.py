@@ -239,10 +239,16 @@ def machine() -> str:
 def plot() -> None:
     """Time of a step by its number of rows."""
     models = measured_models()
-    figure, axes = pyplot.subplots(
-        1, len(models), figsize=(4.5 * len(models), 3.4), layout="constrained", squeeze=False
+    columns = min(len(models), 3)
+    lines = -(-len(models) // columns)
+    size = 4.5 * columns, 3.4 * lines
+    figure, grid = pyplot.subplots(
+        lines, columns, figsize=size, layout="constrained", squeeze=False
     )
-    for axis, (model, title) in zip(axes[0], models.items(), strict=True):
+    axes = grid.reshape(-1)
+    for axis in axes[len(models) :]:
+        axis.set_visible(False)
+    for axis, (model, title) in zip(axes, models.items(), strict=False):
         cases = {
             int(case["case"].removeprefix("rows ")): case["engines"]
             for case in load(f"steps-{model}")["cases"]
@@ -256,8 +262,8 @@ def plot() -> None:
         axis.set(title=title, xlabel="rows of a step", ylim=(0, None), xticks=[1, 4, 8, 12, 16])
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(axis="y", alpha=0.3)
-    axes[0][0].set_ylabel("ms")
-    axes[0][0].legend(frameon=False)
+    axes[0].set_ylabel("ms")
+    axes[0].legend(frameon=False)
     figure.savefig(PLOT, metadata={"Date": None})
 
 
