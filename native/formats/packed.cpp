@@ -15,15 +15,37 @@ constexpr uint32_t kLowPairs = 0x03030303;
 constexpr uint32_t kLowBits = 0x01010101;
 
 // Where the parts of one tile go.
-struct Tile {
-    uint8_t* supers;  // scales per 8 blocks
-    uint8_t* scales;  // scales per block
-    uint8_t* codes;
-    size_t code_bytes;
+class Tile {
+public:
+    Tile(BlockType type, uint8_t* data)
+        : layout_(packed_layout(type)),
+          unit_blocks_(unit_blocks(type)),
+          unit_bytes_(unit_bytes(type)),
+          unit_scale_bytes_(unit_scale_bytes(type)),
+          code_bytes_(code_bytes(type)),
+          data_(data) {}
 
-    uint32_t* words(int block) const {
-        return reinterpret_cast<uint32_t*>(codes + static_cast<size_t>(block) * code_bytes);
+    // Scales of the unit that begins with block `super * 8`.
+    uint8_t* supers(int super) const { return unit(super * kSuperBlocks); }
+    uint8_t* scales(int block) const {
+        return unit(block) + layout_.super_scale_bytes + block % unit_blocks_ * layout_.scale_bytes;
     }
+    uint32_t* words(int block) const {
+        return reinterpret_cast<uint32_t*>(unit(block) + unit_scale_bytes_ +
+                                           static_cast<size_t>(block % unit_blocks_) * code_bytes_);
+    }
+
+private:
+    uint8_t* unit(int block) const {
+        return data_ + static_cast<size_t>(block / unit_blocks_) * unit_bytes_;
+    }
+
+    const PackedLayout layout_;
+    const int unit_blocks_;
+    const size_t unit_bytes_;
+    const size_t unit_scale_bytes_;
+    const size_t code_bytes_;
+    uint8_t* const data_;
 };
 
 uint32_t read_word(const uint8_t* bytes) {
@@ -46,8 +68,8 @@ uint32_t transpose_bits(uint32_t bits) {
 // Legacy formats: [f16 d][f16 m?][u32 high bits?][16 bytes of nibbles].
 void pack_legacy(const uint8_t* block, int header, bool has_high, const Tile& tile, int b,
                  int row) {
-    std::memcpy(tile.scales + b * 16 * header + row * 2, block, 2);
-    if (header == 4) std::memcpy(tile.scales + b * 16 * header + 32 + row * 2, block + 2, 2);
+    std::memcpy(tile.scales(b) + row * 2, block, 2);
+    if (header == 4) std::memcpy(tile.scales(b) + 32 + row * 2, block + 2, 2);
     const uint8_t* nibbles = block + header + (has_high ? 4 : 0);
     uint32_t* words = tile.words(b);
     for (int i = 0; i < 4; ++i) words[i * 16 + row] = read_word(nibbles + 4 * i);
@@ -55,21 +77,21 @@ void pack_legacy(const uint8_t* block, int header, bool has_high, const Tile& ti
 }
 
 void pack_q8_0(const uint8_t* block, const Tile& tile, int b, int row) {
-    std::memcpy(tile.scales + b * 32 + row * 2, block, 2);
+    std::memcpy(tile.scales(b) + row * 2, block, 2);
     uint32_t* words = tile.words(b);
     for (int i = 0; i < 8; ++i) words[i * 16 + row] = read_word(block + 2 + 4 * i) ^ 0x80808080;
 }
 
 void pack_k(const uint8_t* block, bool has_high, const Tile& tile, int super, int row) {
-    std::memcpy(tile.supers + super * 64 + row * 2, block, 2);
-    std::memcpy(tile.supers + super * 64 + 32 + row * 2, block + 2, 2);
+    std::memcpy(tile.supers(super) + row * 2, block, 2);
+    std::memcpy(tile.supers(super) + 32 + row * 2, block + 2, 2);
     const uint8_t* high = block + 16;
     const uint8_t* codes = block + (has_high ? 48 : 16);
     for (int j = 0; j < 8; ++j) {
         const int b = super * kSuperBlocks + j;
         const ScaleMin s = k_scale_min(block + 4, j);
-        tile.scales[b * 32 + row] = s.scale;
-        tile.scales[b * 32 + 16 + row] = s.minimum;
+        tile.scales(b)[row] = s.scale;
+        tile.scales(b)[16 + row] = s.minimum;
         uint32_t* words = tile.words(b);
         const uint8_t* source = codes + 32 * (j / 2);
         const int shift = 4 * (j % 2);
@@ -89,11 +111,11 @@ void pack_k(const uint8_t* block, bool has_high, const Tile& tile, int super, in
 }
 
 void pack_q6_k(const uint8_t* block, const Tile& tile, int super, int row) {
-    std::memcpy(tile.supers + super * 32 + row * 2, block + 208, 2);
+    std::memcpy(tile.supers(super) + row * 2, block + 208, 2);
     for (int j = 0; j < 8; ++j) {
         const int b = super * kSuperBlocks + j;
-        tile.scales[b * 32 + row] = block[192 + 2 * j];
-        tile.scales[b * 32 + 16 + row] = block[192 + 2 * j + 1];
+        tile.scales(b)[row] = block[192 + 2 * j];
+        tile.scales(b)[16 + row] = block[192 + 2 * j + 1];
         const int half = j / 4;
         const int group = j % 4;
         const uint8_t* low = block + 64 * half + 32 * (group % 2);
@@ -125,23 +147,23 @@ void pack_pairs(const uint8_t* codes, int j, uint32_t* words, int row) {
 }
 
 void pack_q2_k(const uint8_t* block, const Tile& tile, int super, int row) {
-    std::memcpy(tile.supers + super * 64 + row * 2, block + 80, 2);
-    std::memcpy(tile.supers + super * 64 + 32 + row * 2, block + 82, 2);
+    std::memcpy(tile.supers(super) + row * 2, block + 80, 2);
+    std::memcpy(tile.supers(super) + 32 + row * 2, block + 82, 2);
     for (int j = 0; j < 8; ++j) {
         const int b = super * kSuperBlocks + j;
-        tile.scales[b * 32 + row] = block[2 * j];
-        tile.scales[b * 32 + 16 + row] = block[2 * j + 1];
+        tile.scales(b)[row] = block[2 * j];
+        tile.scales(b)[16 + row] = block[2 * j + 1];
         pack_pairs(block + 16, j, tile.words(b), row);
     }
 }
 
 void pack_q3_k(const uint8_t* block, const Tile& tile, int super, int row) {
-    std::memcpy(tile.supers + super * 32 + row * 2, block + 108, 2);
+    std::memcpy(tile.supers(super) + row * 2, block + 108, 2);
     for (int j = 0; j < 8; ++j) {
         const int b = super * kSuperBlocks + j;
         for (int half = 0; half < 2; ++half) {
             const int scale = q3_scale(block + 96, 2 * j + half) - 32;
-            tile.scales[b * 32 + 16 * half + row] = static_cast<uint8_t>(scale);
+            tile.scales(b)[16 * half + row] = static_cast<uint8_t>(scale);
         }
         uint32_t* words = tile.words(b);
         pack_pairs(block + 32, j, words, row);
@@ -156,16 +178,16 @@ void pack_nibbles(const uint8_t* nibbles, uint32_t* words, int row) {
 }
 
 void pack_iq4_xs(const uint8_t* block, const Tile& tile, int super, int row) {
-    std::memcpy(tile.supers + super * 32 + row * 2, block, 2);
+    std::memcpy(tile.supers(super) + row * 2, block, 2);
     for (int j = 0; j < 8; ++j) {
         const int b = super * kSuperBlocks + j;
-        tile.scales[b * 16 + row] = static_cast<uint8_t>(iq4_xs_scale(block, j) - 32);
+        tile.scales(b)[row] = static_cast<uint8_t>(iq4_xs_scale(block, j) - 32);
         pack_nibbles(block + 8 + 16 * j, tile.words(b), row);
     }
 }
 
 void pack_mxfp4(const uint8_t* block, const Tile& tile, int b, int row) {
-    tile.scales[b * 16 + row] = block[0];
+    tile.scales(b)[row] = block[0];
     pack_nibbles(block + 1, tile.words(b), row);
 }
 
@@ -174,8 +196,8 @@ void pack_mxfp4(const uint8_t* block, const Tile& tile, int b, int row) {
 void pack_nvfp4(const uint8_t* block, const Tile& tile, int file_block, int row) {
     for (int j = 0; j < 2; ++j) {
         const int b = 2 * file_block + j;
-        tile.scales[b * 32 + row] = e4m3_scale(block[2 * j]);
-        tile.scales[b * 32 + 16 + row] = e4m3_scale(block[2 * j + 1]);
+        tile.scales(b)[row] = e4m3_scale(block[2 * j]);
+        tile.scales(b)[16 + row] = e4m3_scale(block[2 * j + 1]);
         const uint8_t* group = block + 4 + 16 * j;
         uint32_t* words = tile.words(b);
         for (int i = 0; i < 4; ++i) {
@@ -194,14 +216,24 @@ void pack_float(BlockType type, const uint8_t* source, int columns, uint8_t* out
     }
 }
 
+// Whether no 16-bit number has all bits of its exponent set.
+bool are_finite(const uint8_t* data, size_t bytes, uint32_t exponent) {
+    uint16_t bits;
+    bool bad = false;
+    for (size_t at = 0; at < bytes; at += sizeof bits) {
+        std::memcpy(&bits, data + at, sizeof bits);
+        bad |= (bits & exponent) == exponent;
+    }
+    return !bad;
+}
+
 }  // namespace
 
 void pack_tile(BlockType type, const uint8_t* source, int rows, int columns, int tile_index,
                uint8_t* out) {
     const int blocks = (columns + kBlockColumns - 1) / kBlockColumns;
     std::memset(out, 0, tile_bytes(type, blocks));
-    const Tile tile{out, out + super_plane_bytes(type, blocks),
-                    out + scale_plane_bytes(type, blocks), code_bytes(type)};
+    const Tile tile(type, out);
     const size_t stride = row_bytes(type, columns);
     for (int row = 0; row < kTileRows && tile_index * kTileRows + row < rows; ++row) {
         const uint8_t* from = source + static_cast<size_t>(tile_index * kTileRows + row) * stride;
@@ -243,25 +275,24 @@ bool is_finite(BlockType type, const uint8_t* tile, int blocks) {
         }
         return true;
     }
+    if (is_float_format(type)) {
+        return are_finite(tile, tile_bytes(type, blocks),
+                          type == BlockType::BF16 ? 0x7F80 : 0x7C00);
+    }
     if (type == BlockType::NVFP4) return true;  // its NaN counts as zero
-    if (type == BlockType::MXFP4) {
-        bool too_large = false;
-        for (size_t at = 0; at < scale_plane_bytes(type, blocks); ++at) {
-            too_large |= tile[at] >= kFirstBadPower;
+    // Where scales of 16 bits are multiplied by bytes, only they can be bad.
+    const size_t bytes = layout.super_scale_bytes > 0
+                             ? static_cast<size_t>(layout.super_scale_bytes)
+                             : unit_scale_bytes(type);
+    bool good = true;
+    for (int b = 0; b < blocks; b += unit_blocks(type), tile += unit_bytes(type)) {
+        if (type == BlockType::MXFP4) {
+            for (size_t at = 0; at < bytes; ++at) good &= tile[at] < kFirstBadPower;
+        } else {
+            good &= are_finite(tile, bytes, 0x7C00);
         }
-        return !too_large;
     }
-    size_t bytes = scale_plane_bytes(type, blocks);
-    if (layout.super_scale_bytes > 0) bytes = super_plane_bytes(type, blocks);
-    if (is_float_format(type)) bytes = tile_bytes(type, blocks);
-    const uint32_t exponent = type == BlockType::BF16 ? 0x7F80 : 0x7C00;
-    uint16_t bits;
-    bool bad = false;
-    for (size_t at = 0; at < bytes; at += sizeof bits) {
-        std::memcpy(&bits, tile + at, sizeof bits);
-        bad |= (bits & exponent) == exponent;
-    }
-    return !bad;
+    return good;
 }
 
 }  // namespace nextn

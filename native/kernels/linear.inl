@@ -4,10 +4,6 @@
 // rows of the group; four columns of activations are broadcast to all lanes. Integer sums are
 // exact, so only the float sum over blocks has an order, and that is the order of the columns.
 
-// How far ahead of the codes in use the next ones are asked for. The processor's own prefetching
-// does not keep up with a stream that is read this fast; without it a step takes a fifth longer.
-constexpr size_t kPrefetchBytes = 2048;
-
 // How the codes of one block become eight vectors of unsigned bytes.
 template <int kBits>
 struct Codes;
@@ -141,9 +137,9 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
     constexpr bool kMinimum = has_minimum(kType);
     constexpr bool kTwoMinimums = kType == BlockType::Q2_K;
     constexpr bool kWide = is_wide(kType);
-    const uint8_t* supers = tile;
-    const uint8_t* scales = tile + super_plane_bytes(kType, blocks);
-    const uint8_t* codes = tile + scale_plane_bytes(kType, blocks);
+    constexpr int kUnit = unit_blocks(kType);
+    const uint8_t* scales = nullptr;
+    const uint8_t* codes = nullptr;
     const int8_t* q = group.q;
     const float* row_scale = group.scale;
     const float* row_scaled_sum = group.scaled_sum;
@@ -154,15 +150,14 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
     F super_scale = f_zero();
     F super_minimum = f_zero();
     for (int b = 0; b < blocks; ++b) {
-        if constexpr (kSuper) {
-            if (b % kSuperBlocks == 0) {
-                super_scale = f_from_half(supers);
-                if constexpr (kMinimum || kTwoMinimums) super_minimum = f_from_half(supers + 32);
-                supers += kLayout.super_scale_bytes;
+        if (b % kUnit == 0) {
+            if constexpr (kSuper) {
+                super_scale = f_from_half(tile);
+                if constexpr (kMinimum || kTwoMinimums) super_minimum = f_from_half(tile + 32);
             }
-        }
-        for (size_t line = 0; line < code_bytes(kType); line += 64) {
-            prefetch(codes + kPrefetchBytes + line);
+            scales = tile + kLayout.super_scale_bytes;
+            codes = tile + unit_scale_bytes(kType);
+            tile += unit_bytes(kType);
         }
         F d;
         F d_next;

@@ -12,7 +12,6 @@ static int32_t read_vectors(const uint8_t* data, size_t vectors) {
     for (; at + kStreams <= vectors; at += kStreams) {
         for (size_t i = 0; i < kStreams; ++i) {
             const uint8_t* p = data + 64 * (at + i);
-            prefetch(p + kPrefetchBytes);
             sums[i] = dot4<false>(sums[i], b_load(p), ones);
         }
     }

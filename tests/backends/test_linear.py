@@ -135,7 +135,7 @@ def test_packed_weights_are_hardly_larger_than_the_file(name: str) -> None:
     checkpoint = SyntheticCheckpoint(plan, {"output": name, "table": "F32"})
     layout_bytes = packed_bytes(plan, checkpoint)
     # What nextn.engine.memory reckons with.
-    assert layout_bytes <= 1.05 * checkpoint.tensors["output"].data.nbytes
+    assert layout_bytes <= 1.06 * checkpoint.tensors["output"].data.nbytes
 
 
 def packed_bytes(plan: Plan, checkpoint: SyntheticCheckpoint) -> int:

@@ -15,7 +15,7 @@ from nextn.errors import MemoryLimitError
 from nextn.files import Checkpoint
 from nextn.plan import Plan, assign_buffers
 
-_PACKING = 1.05  # packed weights are padded to whole tiles and 64-byte planes
+_PACKING = 1.06  # packed weights are padded to whole tiles and 64-byte lines
 _FLOAT_BYTES = 4
 _LEAST_CONTEXT = 256  # a smaller one is not worth a suggestion
 
