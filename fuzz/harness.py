@@ -53,14 +53,17 @@ def start(
         except NextnError as error:
             if len(str(error)) > LONGEST_MESSAGE or not str(error).isprintable():
                 _keep(folder, content, error)
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        # A panic of a Rust library is no `Exception`.
+        except BaseException as error:
             _keep(folder, content, error)
 
     atheris.Setup(sys.argv, judged, custom_mutator=mutate)
     atheris.Fuzz()
 
 
-def _keep(folder: Path, content: bytes, error: Exception) -> None:
+def _keep(folder: Path, content: bytes, error: BaseException) -> None:
     frames = traceback.extract_tb(error.__traceback__)
     place = [f"{frame.filename}:{frame.lineno}" for frame in frames[-3:]]
     name = hashlib.sha256(repr((type(error).__name__, place)).encode()).hexdigest()[:12]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nextn.errors import FileFormatError
 from nextn.text.byte_level import BYTE_TO_CHARACTER
 from nextn.text.tokenizer import load_tokenizer
-from tests.text.tiny import byte_level, merge_by_rank
+from tests.text.tiny import byte_level, data, merge_by_rank
 
 # GPT-2's words of ASCII text, in the syntax of `re`.
 ASCII_WORDS = re.compile(
@@ -86,3 +86,11 @@ def test_composed_and_decomposed_letters_are_the_same_where_the_family_normalise
     gpt2 = load_tokenizer(byte_level(pre="gpt-2"))
     assert qwen.encode(decomposed) == qwen.encode(composed)
     assert gpt2.encode(decomposed) != gpt2.encode(composed)
+
+
+def test_a_merge_that_is_longer_than_all_tokens_is_left_out() -> None:
+    tokens = [*BYTE_TO_CHARACTER.values(), "ab"]
+    tokenizer = load_tokenizer(data(tokens, merges=["Ġ a", "a b"]))
+    assert tokenizer.encode(" ab") == [tokens.index("Ġ"), 256]
+    with pytest.raises(FileFormatError, match="no merge builds a token"):
+        load_tokenizer(data(tokens, merges=["Ġ a"]))

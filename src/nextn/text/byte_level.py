@@ -8,7 +8,7 @@ builds its pipeline from the file's metadata.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE
@@ -77,6 +77,9 @@ class ByteLevelEncoder:
         unique = dict.fromkeys(merges)
         pairs = [(left, right) for left, _, right in (merge.partition(" ") for merge in unique)]
         try:
+            # The library aborts where a merge makes more bytes than any token has.
+            if _most_bytes(unique) - 1 > _most_bytes(complete):
+                raise ValueError("a merge is longer than all tokens")
             model = BPE(vocab=complete, merges=pairs, ignore_merges=rule.ignore_merges)
         # The library says with a bare Exception that a merge has an unknown part or result.
         # Checking all merges first would double the time that sound files need.
@@ -115,6 +118,10 @@ class ByteLevelEncoder:
             )
         ids: list[int] = self._pipeline.encode_batch_fast([text], add_special_tokens=False)[0].ids
         return ids if self._complete else [token for token in ids if token < self._end]
+
+
+def _most_bytes(texts: Iterable[str]) -> int:
+    return max(map(len, map(str.encode, texts)), default=0)
 
 
 def _halves(merge: str) -> tuple[str, str]:
