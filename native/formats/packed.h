@@ -18,8 +18,8 @@
 // through the sum of the activations. Float formats hold [column][16 rows]. Scales and codes start
 // at multiples of 64 bytes.
 //
-// A matrix is read from its first byte to its last, as the processor's prefetching likes it best:
-// with all scales of a tile in front of its codes, a step of one row took up to twice as long.
+// A matrix is read from its first byte to its last, which the processor foresees best: with all
+// scales of a tile in front of its codes, a step of one row took up to twice as long.
 #pragma once
 
 #include <cstddef>

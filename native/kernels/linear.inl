@@ -4,6 +4,10 @@
 // rows of the group; four columns of activations are broadcast to all lanes. Integer sums are
 // exact, so only the float sum over blocks has an order, and that is the order of the columns.
 
+// How far ahead of the codes in use the next ones are asked for. The processor's own prefetching
+// keeps up with one row, but not beside the arithmetic of several.
+constexpr size_t kPrefetchBytes = 4096;
+
 // How the codes of one block become eight vectors of unsigned bytes.
 template <int kBits>
 struct Codes;
@@ -158,6 +162,10 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
             scales = tile + kLayout.super_scale_bytes;
             codes = tile + unit_scale_bytes(kType);
             tile += unit_bytes(kType);
+            for (size_t line = 0; line < unit_scale_bytes(kType); line += 64) prefetch(tile + line);
+        }
+        for (size_t line = 0; line < code_bytes(kType); line += 64) {
+            prefetch(codes + kPrefetchBytes + line);
         }
         F d;
         F d_next;
