@@ -4,9 +4,14 @@
 // rows of the group; four columns of activations are broadcast to all lanes. Integer sums are
 // exact, so only the float sum over blocks has an order, and that is the order of the columns.
 
-// How far ahead of the codes in use the next ones are asked for. The processor's own prefetching
-// keeps up with one row, but not beside the arithmetic of several.
+// How far ahead of the codes in use the next ones are asked for.
 constexpr size_t kPrefetchBytes = 4096;
+
+// The processor's own prefetching is best for a plain stream, but does not keep up beside the
+// arithmetic of several rows, of which a byte of short codes needs more.
+constexpr bool needs_prefetch(BlockType type, int rows) {
+    return 8 * rows >= 6 * packed_layout(type).bits;
+}
 
 // How the codes of one block become eight vectors of unsigned bytes.
 template <int kBits>
@@ -162,10 +167,11 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
             scales = tile + kLayout.super_scale_bytes;
             codes = tile + unit_scale_bytes(kType);
             tile += unit_bytes(kType);
-            for (size_t line = 0; line < unit_scale_bytes(kType); line += 64) prefetch(tile + line);
         }
-        for (size_t line = 0; line < code_bytes(kType); line += 64) {
-            prefetch(codes + kPrefetchBytes + line);
+        if constexpr (needs_prefetch(kType, kRows)) {
+            for (size_t line = 0; line < code_bytes(kType); line += 64) {
+                prefetch(codes + kPrefetchBytes + line);
+            }
         }
         F d;
         F d_next;
