@@ -7,10 +7,10 @@
 // How far ahead of the codes in use the next ones are asked for.
 constexpr size_t kPrefetchBytes = 4096;
 
-// The processor's own prefetching is best for a plain stream, but does not keep up beside the
-// arithmetic of several rows, of which a byte of short codes needs more.
+// The processor's own prefetching keeps up with few rows of 8-bit codes, which take the most bytes
+// and the least arithmetic, and then does it better; otherwise it has to be helped.
 constexpr bool needs_prefetch(BlockType type, int rows) {
-    return 8 * rows >= 6 * packed_layout(type).bits;
+    return packed_layout(type).bits < 8 || rows >= 6;
 }
 
 // How the codes of one block become eight vectors of unsigned bytes.
