@@ -186,6 +186,7 @@ def main() -> None:
         rows.append({"way": way.name, "tokens": different, "logprobs": logprobs})
     settings = {
         **vars(arguments),
+        "model": Path(arguments.model).stem,
         "prompt_tokens": [lengths[0], lengths[-1]],
         "tokens_compared_per_way": total,
     }
