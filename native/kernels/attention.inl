@@ -8,7 +8,6 @@
 // Blocks of the cache lie far apart, so the processor cannot foresee the next one: while a block's
 // keys are scored, its values and the next block's keys are asked for.
 
-constexpr int kChunkGroups = kChunkKeys / kKeyLanes;
 constexpr int kChunkBlocks = kChunkKeys / kCacheBlockTokens;
 constexpr int kGroupsPerBlock = kCacheBlockTokens / kKeyLanes;
 constexpr int kMaxShared = 8;  // queries that are computed together, in registers

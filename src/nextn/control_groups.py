@@ -32,7 +32,7 @@ def control_groups(controller: str, root: Path = Path("/")) -> Iterator[tuple[in
 def read_text(path: Path) -> str:
     """The contents of a file; nothing if it cannot be read, as systems differ in what they have."""
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 

@@ -8,14 +8,7 @@ import pytest
 
 from nextn.backends.cpu.threads import _group_limit, check_threads, default_threads
 from nextn.errors import RequestError
-
-
-def write(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+from tests.support.system_files import write_files
 
 
 def test_the_default_is_within_what_the_process_may_use() -> None:
@@ -44,7 +37,7 @@ def test_every_group_of_version_2_limits_the_threads(
         "sys/fs/cgroup/service/job/cpu.max": f"{own}\n",
         "sys/fs/cgroup/service/cpu.max": f"{parent}\n",
     }
-    assert _group_limit(write(tmp_path, files)) == expected
+    assert _group_limit(write_files(tmp_path, files)) == expected
 
 
 @pytest.mark.parametrize(("quota", "expected"), [("-1", None), ("300000", 3)])
@@ -57,7 +50,7 @@ def test_groups_of_version_1_limit_the_threads_too(
         f"{group}/cpu.cfs_quota_us": f"{quota}\n",
         f"{group}/cpu.cfs_period_us": "100000\n",
     }
-    assert _group_limit(write(tmp_path, files)) == expected
+    assert _group_limit(write_files(tmp_path, files)) == expected
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1 << 20, 1.5, "2", None, True])

@@ -6,21 +6,14 @@ import pytest
 
 from nextn.engine.memory import MemoryNeed, available_memory, check_memory
 from nextn.errors import MemoryLimitError
+from tests.support.system_files import write_files
 
 MB = 1_000_000
 
 
-def write(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
-
-
 def test_the_machine_is_the_limit_without_control_groups(tmp_path: Path) -> None:
     files = {"proc/meminfo": "MemTotal:  9000 kB\nMemAvailable:  5000 kB\n"}
-    assert available_memory(write(tmp_path, files)) == 5000 * 1024
+    assert available_memory(write_files(tmp_path, files)) == 5000 * 1024
 
 
 def test_nothing_is_known_where_the_system_says_nothing(tmp_path: Path) -> None:
@@ -44,7 +37,7 @@ def test_every_group_of_version_2_up_to_the_root_counts(
         "sys/fs/cgroup/user.slice/memory.current": "1100\n",
         "sys/fs/cgroup/user.slice/memory.stat": "inactive_file 250\nactive_file 100\n",
     }
-    assert available_memory(write(tmp_path, files)) == expected
+    assert available_memory(write_files(tmp_path, files)) == expected
 
 
 def test_groups_of_version_1_count_too(tmp_path: Path) -> None:
@@ -58,7 +51,7 @@ def test_groups_of_version_1_count_too(tmp_path: Path) -> None:
         "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
         "sys/fs/cgroup/memory/memory.usage_in_bytes": "100\n",
     }
-    assert available_memory(write(tmp_path, files)) == 5500
+    assert available_memory(write_files(tmp_path, files)) == 5500
 
 
 def test_inside_a_container_the_mount_itself_is_the_group(tmp_path: Path) -> None:
@@ -67,7 +60,7 @@ def test_inside_a_container_the_mount_itself_is_the_group(tmp_path: Path) -> Non
         "sys/fs/cgroup/memory.max": "8000\n",
         "sys/fs/cgroup/memory.current": "3000\n",
     }
-    assert available_memory(write(tmp_path, files)) == 5000
+    assert available_memory(write_files(tmp_path, files)) == 5000
 
 
 def test_this_machine_says_something_sensible() -> None:

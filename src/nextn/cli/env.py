@@ -15,6 +15,7 @@ import click
 
 from nextn.cli.command import Verb, debug_option, option
 from nextn.cli.text import bytes_text, one_line, table
+from nextn.control_groups import read_text
 
 _PACKAGE = re.compile(r"[A-Za-z0-9._-]+")
 _PREFIX = "NEXTN_"
@@ -54,7 +55,7 @@ def _facts() -> Iterator[tuple[str, str]]:
 
 
 def _processor() -> str:
-    for line in _read(Path("/proc/cpuinfo")).splitlines():
+    for line in read_text(Path("/proc/cpuinfo")).splitlines():
         title, _, text = line.partition(":")
         if title.strip() == "model name":
             return text.strip()
@@ -89,7 +90,7 @@ def _threads() -> str:
 def _memory() -> str:
     from nextn.engine.memory import available_memory
 
-    match = re.search(r"^MemTotal:\s*(\d+) kB", _read(Path("/proc/meminfo")), re.MULTILINE)
+    match = re.search(r"^MemTotal:\s*(\d+) kB", read_text(Path("/proc/meminfo")), re.MULTILINE)
     installed = bytes_text(int(match[1]) * 1024) if match else "unknown"
     available = available_memory()
     return f"{installed}, {'unknown' if available is None else bytes_text(available)} available"
@@ -104,7 +105,7 @@ def _control_group() -> str:
         "cpu.cfs_quota_us": root / "cpu/cpu.cfs_quota_us",
         "memory.limit_in_bytes": root / "memory/memory.limit_in_bytes",
     }
-    found = [f"{name} {text}" for name, path in limits.items() if (text := _read(path).strip())]
+    found = [f"{name} {text}" for name, path in limits.items() if (text := read_text(path).strip())]
     return ", ".join(found) or "no limits known"
 
 
@@ -134,14 +135,6 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
-
-
-def _read(path: Path) -> str:
-    """A file of the system; nothing if there is none, as systems differ in what they have."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _without_home(text: str) -> str:
