@@ -216,10 +216,11 @@ void Attend::run(StepContext& context, int thread) {
         }
         return;
     }
-    for (size_t j = static_cast<size_t>(thread); j < chunk_jobs_.size();
-         j += static_cast<size_t>(context.threads)) {
-        run_chunk(context, items_[static_cast<size_t>(chunk_jobs_[j].first)],
-                  chunk_jobs_[j].second);
+    // Neighbouring chunks, so that what a chunk asks for ahead is used by the same thread.
+    const Share share = share_of(static_cast<int>(chunk_jobs_.size()), thread, context.threads);
+    for (int j = share.begin; j < share.end; ++j) {
+        const auto& [item, chunk] = chunk_jobs_[static_cast<size_t>(j)];
+        run_chunk(context, items_[static_cast<size_t>(item)], chunk);
     }
     context.pool.barrier();
     for (size_t i = static_cast<size_t>(thread); i < items_.size();

@@ -1,12 +1,13 @@
 // kernels/attention.inl: attention over the cache, chunk by chunk.
 //
 // Keys are stored sixteen abreast, so that a lane is a key and no score needs a horizontal sum.
-// A chunk is the keys c * 256 .. c * 256 + 255 of the sequence, wherever the step's rows begin; the
+// A chunk is the keys c * 64 .. c * 64 + 63 of the sequence, wherever the step's rows begin; the
 // states of the chunks are joined in their order. Keys that a query does not see take part with a
 // weight of exactly zero.
 //
 // Blocks of the cache lie far apart, so the processor cannot foresee the next one: while a block's
-// keys are scored, its values and the next block's keys are asked for.
+// keys are scored, its values and the next block's keys are asked for, a line of each at a time.
+// All at once they would wait for each other: a processor has only so many requests under way.
 
 constexpr int kChunkBlocks = kChunkKeys / kCacheBlockTokens;
 constexpr int kGroupsPerBlock = kCacheBlockTokens / kKeyLanes;
@@ -41,10 +42,22 @@ static inline void quantise_queries(Queries<kQueries>& queries, int head_width) 
     }
 }
 
+// The values of a block and the keys of the next one.
+struct Ahead {
+    const uint8_t* values;
+    const uint8_t* keys;
+    size_t bytes;  // of each
+
+    void fetch(size_t line) const {
+        prefetch(values + 64 * line);
+        prefetch(keys + 64 * line);
+    }
+};
+
 // Scores of kQueries queries against the keys of a block of a float16 cache.
 template <int kQueries>
 static inline void score_f16(const Queries<kQueries>& queries, int head_width, float scale,
-                             const uint8_t* block, float* const* scores) {
+                             const uint8_t* block, const Ahead& ahead, float* const* scores) {
     const uint16_t* keys = reinterpret_cast<const uint16_t*>(block);
     const size_t stride = static_cast<size_t>(head_width) * kKeyLanes;
     F sum[kQueries][kGroupsPerBlock];
@@ -52,6 +65,7 @@ static inline void score_f16(const Queries<kQueries>& queries, int head_width, f
         for (int g = 0; g < kGroupsPerBlock; ++g) sum[n][g] = f_zero();
     }
     for (int d = 0; d < head_width; ++d) {
+        ahead.fetch(static_cast<size_t>(d));
         F key[kGroupsPerBlock];
         for (int g = 0; g < kGroupsPerBlock; ++g) {
             key[g] = f_from_half(keys + static_cast<size_t>(g) * stride + d * kKeyLanes);
@@ -71,8 +85,9 @@ static inline void score_f16(const Queries<kQueries>& queries, int head_width, f
 // The same for a Q8_0 cache: sixteen keys are a tile of a quantised matrix.
 template <int kQueries>
 static inline void score_q8(const Queries<kQueries>& queries, int head_width, float scale,
-                            const uint8_t* block, float* const* scores) {
+                            const uint8_t* block, const Ahead& ahead, float* const* scores) {
     const int scales = head_width / kCacheScaleColumns;
+    size_t line = 0;
     for (int g = 0; g < kGroupsPerBlock; ++g) {
         const uint8_t* codes = block + static_cast<size_t>(g) *
                                            cache_part_bytes(CacheType::Q8_0, head_width) /
@@ -84,6 +99,7 @@ static inline void score_q8(const Queries<kQueries>& queries, int head_width, fl
             I dot[kQueries];
             for (int n = 0; n < kQueries; ++n) dot[n] = i_set(queries.offsets[n][b]);
             for (int four = 0; four < kCacheScaleColumns / 4; ++four) {
+                ahead.fetch(line++);
                 const B key = b_load(codes + 64 * four);
                 for (int n = 0; n < kQueries; ++n) {
                     const int8_t* query = queries.codes[n] + b * kCacheScaleColumns + 4 * four;
@@ -100,20 +116,17 @@ static inline void score_q8(const Queries<kQueries>& queries, int head_width, fl
             f_store(scores[n] + g * kKeyLanes, f_mul(sum[n], f_set(scale)));
         }
     }
+    while (64 * line < ahead.bytes) ahead.fetch(line++);  // where the scales are
 }
 
 static const uint8_t* block_of(const AttendTask& task, int index) {
     return task.cache + static_cast<size_t>(task.table[index]) * task.block_stride;
 }
 
-// Asks for the values of a block and the keys of the next one.
-static inline void prefetch_around(const AttendTask& task, int index) {
+static inline Ahead ahead_of(const AttendTask& task, int index) {
     const size_t bytes = cache_part_bytes(task.type, task.head_width);
-    const uint8_t* values = block_of(task, index) + bytes;
-    for (size_t line = 0; line < bytes; line += 64) prefetch(values + line);
-    if (index + 1 >= task.block_count) return;
-    const uint8_t* keys = block_of(task, index + 1);
-    for (size_t line = 0; line < bytes; line += 64) prefetch(keys + line);
+    const int next = index + 1 < task.block_count ? index + 1 : index;
+    return {block_of(task, index) + bytes, block_of(task, next), bytes};
 }
 
 // Weighted sum of values for kQueries queries over keys begin .. end - 1 of a chunk, for kVectors
@@ -217,7 +230,7 @@ static inline void soften(float* scores, int begin, int end, AttendState& state)
 }
 
 template <CacheType kType, int kQueries>
-static void attend_queries(const AttendTask& task, int chunk, const int* chosen, bool fetch,
+static void attend_queries(const AttendTask& task, int chunk, const int* chosen,
                            AttendState* states) {
     alignas(64) float scores[kQueries][kChunkKeys];
     Queries<kQueries> queries;
@@ -243,11 +256,12 @@ static void attend_queries(const AttendTask& task, int chunk, const int* chosen,
         float* targets[kQueries];
         for (int n = 0; n < kQueries; ++n) targets[n] = scores[n] + block * kCacheBlockTokens;
         const int index = chunk * kChunkBlocks + block;
-        if (fetch) prefetch_around(task, index);
+        const uint8_t* keys = block_of(task, index);
+        const Ahead ahead = ahead_of(task, index);
         if constexpr (kType == CacheType::F16) {
-            score_f16(queries, task.head_width, task.scale, block_of(task, index), targets);
+            score_f16(queries, task.head_width, task.scale, keys, ahead, targets);
         } else {
-            score_q8(queries, task.head_width, task.scale, block_of(task, index), targets);
+            score_q8(queries, task.head_width, task.scale, keys, ahead, targets);
         }
     }
     for (int n = 0; n < kQueries; ++n) {
@@ -262,7 +276,7 @@ static void attend_queries(const AttendTask& task, int chunk, const int* chosen,
     sum_all_values<kType, kQueries>(task, chunk, first, last, scores, values);
 }
 
-using AttendFunction = void (*)(const AttendTask&, int, const int*, bool, AttendState*);
+using AttendFunction = void (*)(const AttendTask&, int, const int*, AttendState*);
 
 template <CacheType kType>
 static AttendFunction attend_function(int queries) {
@@ -288,7 +302,7 @@ static void attend_chunk(const AttendTask& task, int chunk, AttendState* states)
         const AttendFunction function = task.type == CacheType::F16
                                             ? attend_function<CacheType::F16>(size)
                                             : attend_function<CacheType::Q8_0>(size);
-        function(task, chunk, chosen + begin, part == 0, states);
+        function(task, chunk, chosen + begin, states);
     }
 }
 

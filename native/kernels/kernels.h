@@ -13,8 +13,8 @@ namespace nextn {
 
 constexpr int kMaxGroupRows = 8;  // rows that share one pass over a tile's codes
 constexpr int kCacheBlockTokens = 32;
-constexpr int kKeyLanes = 16;    // keys that lie side by side in a cache block
-constexpr int kChunkKeys = 256;  // keys per partial result of attention
+constexpr int kKeyLanes = 16;   // keys that lie side by side in a cache block
+constexpr int kChunkKeys = 64;  // keys per partial result of attention
 constexpr int kMaxHeadWidth = 512;
 constexpr int kMaxQueries = 16;  // queries (rows x heads) that share loaded keys
 constexpr int kDotsPerRound = 12;
