@@ -51,14 +51,12 @@ def table(head: Row, rows: list[Row]) -> str:
 def measured_models() -> dict[str, str]:
     """Models whose steps were measured, and their titles."""
     models = MODELS | RANDOM_MODELS
-    return {
-        name: title for name, title in models.items() if (RESULTS / f"steps-{name}.json").exists()
-    }
+    return {name: title for name, title in models.items() if _exists(f"steps-{name}")}
 
 
 def least_ms(case: dict[str, Any], threads: int) -> float | None:
     """The least time of a case by the roofline of this machine; None if it was not measured."""
-    if not (RESULTS / "roofline.json").exists():
+    if not _exists("roofline"):
         return None
     machine = load("roofline")["threads"].get(str(threads))
     if machine is None:
@@ -173,21 +171,34 @@ def same_text() -> str:
     return table(head, rows)
 
 
-def kernels() -> str:
-    """Products by block format, and what of the machine's limit they reach."""
-    by_format: dict[str, list[dict[str, Any]]] = {}
-    for row in load("kernels")["products"]:
-        by_format.setdefault(row["format"], []).append(row)
+def kernels(family: str) -> str:
+    """The kernels of a family: time, share of the machine's limit, instructions."""
+    counted = {
+        (row["family"], row["kernel"], row["rows"]): row["instructions"]
+        for row in (load("instructions")["kernels"] if _exists("instructions") else [])
+    }
+    by_kernel: dict[str, list[dict[str, Any]]] = {}
+    for row in load("kernels")["kernels"]:
+        if row["family"] == family:
+            by_kernel.setdefault(row["kernel"], []).append(row)
     rows = []
-    for name, products in by_format.items():
+    for name, timed in by_kernel.items():
         row = [name]
-        for product in products:
-            row.append(f"{product['median_ms']:.2f}")
-            row.append(f"{product['floor_ms'] / product['median_ms']:.0%} ({product['limit']})")
+        for case in timed:
+            row.append(f"{case['median_ms']:.3g}")
+            row.append(f"{case['floor_ms'] / case['median_ms']:.0%} ({case['limit']})")
+            # Operations on rows are counted with one row.
+            number = counted.get((family, name, 1 if family == "rows" else case["rows"]))
+            row.append(MISSING if number is None else f"{number:.0f}")
         rows.append(row)
-    counts = [product["rows"] for product in next(iter(by_format.values()))]
+    counts = [case["rows"] for case in next(iter(by_kernel.values()))]
     titles = [f"{count} row{'' if count == 1 else 's'}, ms" for count in counts]
-    return table(["format", *(text for title in titles for text in (title, "of limit"))], rows)
+    columns = (text for title in titles for text in (title, "of limit", "instructions"))
+    return table(["kernel", *columns], rows)
+
+
+def _exists(name: str) -> bool:
+    return (RESULTS / f"{name}.json").exists()
 
 
 def tokenizer() -> str:
@@ -302,9 +313,11 @@ def main() -> None:
         "start": start,
         "machine": machine,
     }
-    for name, make in (("roofline", roofline), ("kernels", kernels)):
-        if (RESULTS / f"{name}.json").exists():
-            parts[name] = make
+    if _exists("roofline"):
+        parts["roofline"] = roofline
+    if _exists("kernels"):
+        for family in ("products", "attention", "rows"):
+            parts[f"kernels-{family}"] = partial(kernels, family)
     for page in PAGES:
         text = page.read_text()
         for name, make in parts.items():
