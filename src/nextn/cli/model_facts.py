@@ -12,8 +12,8 @@ from nextn.engine.memory import available_memory
 from nextn.errors import FileFormatError, NextnError, RequestError
 from nextn.files import Checkpoint, Tensor
 from nextn.files.gguf import LazyStrings
+from nextn.models.head_tensors import head_tensor_names
 
-_HEAD_TENSOR = re.compile(r"(?:^|\.)nextn\.")
 _BLOCK = re.compile(r"^blk\.\d+\.")
 _GROUPS = ("embedding", "attention", "feed-forward", "experts", "output", "norms", "head", "other")
 
@@ -176,22 +176,14 @@ def read_facts(checkpoint: Checkpoint, context: int | None = None) -> ModelFacts
 
 def _head(checkpoint: Checkpoint) -> HeadFacts:
     key = f"{checkpoint.architecture}.nextn_predict_layers"
-    found = _head_names(checkpoint.tensors)
+    found = head_tensor_names(checkpoint.tensors)
     size = sum(checkpoint.tensors[name].nbytes for name in found)
     return HeadFacts(key, checkpoint.integer(key, 0, minimum=0), len(found), size)
 
 
-def _head_names(names: Iterable[str]) -> set[str]:
-    """Tensors of a head: those called nextn, and the block that they are part of."""
-    names = list(names)
-    direct = {name for name in names if _HEAD_TENSOR.search(name)}
-    blocks = {match[0] for name in direct if (match := _BLOCK.match(name))}
-    return direct | {name for name in names if (match := _BLOCK.match(name)) and match[0] in blocks}
-
-
 def _group(tensors: Iterable[Tensor]) -> list[Group]:
     tensors = list(tensors)
-    head = _head_names(tensor.name for tensor in tensors)
+    head = head_tensor_names(tensor.name for tensor in tensors)
     groups = {name: Group(name) for name in _GROUPS}
     for tensor in tensors:
         group = groups["head" if tensor.name in head else _group_name(tensor.name)]

@@ -12,15 +12,18 @@ from nextn.plan import (
     Activate,
     Add,
     Attend,
+    Concat,
     Embed,
     HeadNorm,
     Linear,
+    LoadHidden,
     Logits,
     Norm,
     NormWeight,
     Operation,
     Plan,
     Rope,
+    StoreHidden,
     Value,
     Weight,
 )
@@ -53,6 +56,9 @@ class ReferenceExecutor:
         shapes = [(block_count, BLOCK_TOKENS, *layer) for layer in plan.cache_layers]
         self._keys = [np.zeros(shape, np.float32) for shape in shapes]
         self._values = [np.zeros(shape, np.float32) for shape in shapes]
+        self._hidden = [
+            np.zeros((block_count, BLOCK_TOKENS, width), np.float32) for width in plan.hidden_layers
+        ]
 
     def step(self, rows: Rows) -> Array:
         """See `Executor.step`."""
@@ -105,6 +111,18 @@ class ReferenceExecutor:
                 live[out.index] = turned.reshape(len(rows.tokens), -1)
             case Attend():
                 self._attend(operation, rows, live)
+            case Concat(out, a, b):
+                live[out.index] = np.concatenate((read(a), read(b)), axis=1)
+            case StoreHidden(x, layer, only_wanted):
+                stored = rows.wants_logits if only_wanted else np.ones_like(rows.wants_logits)
+                blocks, offsets = _places(rows, rows.positions)
+                self._hidden[layer][blocks[stored], offsets[stored]] = ops.round_to_bfloat16(
+                    read(x)[stored]
+                )
+            case LoadHidden(out, layer):
+                blocks, offsets = _places(rows, np.maximum(rows.positions - 1, 0))
+                loaded = self._hidden[layer][blocks, offsets]
+                live[out.index] = np.where(rows.positions[:, None] > 0, loaded, np.float32(0))
 
     def _linear(self, operation: Linear, live: dict[int, Array]) -> None:
         x = self._norm(live[operation.x.index], operation.norm)
@@ -129,8 +147,7 @@ class ReferenceExecutor:
         if op.rotary is not None:
             query = ops.rope(query, rows.positions, op.rotary)
             key = ops.rope(key, rows.positions, op.rotary)
-        blocks = rows.block_tables[rows.slots, rows.positions // BLOCK_TOKENS]
-        offsets = rows.positions % BLOCK_TOKENS
+        blocks, offsets = _places(rows, rows.positions)
         self._keys[op.layer][blocks, offsets] = key
         self._values[op.layer][blocks, offsets] = value
         out = np.empty((count, op.heads, op.head_width), np.float32)
@@ -168,3 +185,10 @@ class ReferenceExecutor:
         if weight.name not in self._weights:
             self._weights[weight.name] = self._checkpoint.tensors[weight.name].decode()
         return self._weights[weight.name]
+
+
+def _places(
+    rows: Rows, positions: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Cache block, and offset in it, of one position of each row's sequence."""
+    return rows.block_tables[rows.slots, positions // BLOCK_TOKENS], positions % BLOCK_TOKENS
