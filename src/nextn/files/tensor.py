@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextn.errors import FileFormatError
-from nextn.files.block_formats import BlockType, decode, first_bad_block
+from nextn.files.block_formats import I32, BlockType, decode, first_bad_block
 from nextn.files.gguf import TensorEntry
 
 _BYTES_PER_CHECK = 1 << 22
@@ -62,6 +62,20 @@ class Tensor:
         """
         rows = self.data.reshape(self.shape[0], -1)
         return decode(self.block_type, rows[np.asarray(ids, np.intp)])
+
+    def integers(self) -> NDArray[np.int32]:
+        """All values of a list of token ids: int32, of `shape`.
+
+        Raises:
+            FileFormatError: it has another block format.
+        """
+        if self.block_type != I32:
+            raise FileFormatError(
+                self.path,
+                f"tensor {self.name}",
+                f"has the block format {self.block_type.name}, but must be {I32.name}",
+            )
+        return self.data.view("<i4").reshape(self.shape)
 
     def check_finite(self) -> None:
         """Read all bytes and check that no scale, or value without one, is NaN or infinite.
