@@ -1,21 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 import nextn
-from nextn.bench.mtp import DifferentTextError, Report, Settings, Text, measure
+from nextn.bench.mtp import DifferentTextError, Measurements, Report, Settings, Text, measure
 from nextn.bench.mtp.plot import plot_report
 from nextn.bench.report import ModelLine
 from nextn.engine import Statistics
 from nextn.engine.request import DraftSetting
 from nextn.errors import RequestError
 from nextn.speculate import Draft
-from tests.support.tiny_gguf import write_tiny_model
+from tests.support.tiny_gguf import TinyHead, write_tiny_model
 
 MODEL = ModelLine("tiny", "llama", "Q4_0", 1_000_000, 915_000, "cpu", "avx2", 2)
 SETTINGS = Settings(categories=("chat", "qa"), prompts=2, tokens=16, depths=(3, 1))
@@ -31,7 +31,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[nextn.Model]:
 
 def test_every_prompt_is_written_with_every_setting_in_turn(model: nextn.Model) -> None:
     seen: list[tuple[int, int]] = []
-    texts = measure(model, SETTINGS, lambda done, total: seen.append((done, total)))
+    texts = measure(model, SETTINGS, lambda done, total: seen.append((done, total))).texts
 
     assert [text.key for text in texts[::4]] == [("chat", 0), ("chat", 1), ("qa", 0), ("qa", 1)]
     assert [text.draft for text in texts] == [
@@ -51,9 +51,7 @@ def test_every_prompt_is_written_with_every_setting_in_turn(model: nextn.Model) 
 def test_sampled_texts_are_the_same_too(model: nextn.Model) -> None:
     settings = Settings(categories=("chat",), prompts=2, tokens=12, depths=(2,), temperature=1.0)
 
-    texts = measure(model, settings)
-
-    assert len(texts) == 6
+    assert len(measure(model, settings).texts) == 6
 
 
 def test_a_model_without_a_template_continues_the_prompt(tmp_path: Path) -> None:
@@ -62,26 +60,46 @@ def test_a_model_without_a_template_continues_the_prompt(tmp_path: Path) -> None
     settings = Settings(categories=("chat",), prompts=1, tokens=4, depths=())
 
     with nextn.load(path, threads=1, max_sequences=1) as base:
-        texts = measure(base, settings)
+        texts = measure(base, settings).texts
         prompt = base.tokenizer.encode(settings.load_prompts()[0][0].messages[0]["content"])
 
     assert [text.draft for text in texts] == ["off", "auto"]
     assert texts[0].statistics.prompt_tokens == len(prompt)
 
 
-def test_different_texts_are_an_error() -> None:
-    def chat(_messages: object, *, draft: DraftSetting, **_: object) -> SimpleNamespace:
-        tokens = [5, 6, 9] if draft == 3 else [5, 6, 7]
-        return SimpleNamespace(tokens=tokens, statistics=Statistics(tokens=3))
+def test_a_head_is_asked_at_every_position_of_greedy_texts(tmp_path: Path) -> None:
+    path = tmp_path / "headed.gguf"
+    write_tiny_model(path, "llama", layers=1, head=TinyHead(noise=0.0))
+    with nextn.load(path, threads=1, max_sequences=1) as headed:
+        greedy = measure(headed, SETTINGS)
+        sampled = measure(headed, replace(SETTINGS, prompts=1, temperature=1.0))
+    report = Report(MODEL, SETTINGS, greedy)
 
-    broken = SimpleNamespace(
-        engine=SimpleNamespace(cache=SimpleNamespace(reset=lambda: None)),
-        checkpoint=SimpleNamespace(chat_template="{{ messages }}"),
-        chat=chat,
-    )
+    written = {"chat": 0, "qa": 0}
+    for text in greedy.texts:
+        written[text.category] += text.statistics.tokens if text.draft == "off" else 0
+    assert {category: one.steps for category, one in greedy.forced.items()} == written
+    assert sampled.forced == {}
+    assert report.forced["all"].steps == sum(written.values())
+    # This head is a copy of the trunk.
+    assert report.as_record()["forced"]["all"]["acceptance_at"] == [1.0] * 4
+    lines = report.as_text().splitlines()
+    assert lines[-4].split("  ")[0] == "HEAD AT EVERY POSITION"
+    assert lines[-1].split() == ["all", str(sum(written.values())), *["100"] * 4]
+    assert report.as_markdown().splitlines()[-1].endswith("| 100 100 100 100 |")
 
-    with pytest.raises(DifferentTextError, match=r"prompt 0 of 'chat' with draft=3 .* number 2"):
-        measure(cast(nextn.Model, broken), SETTINGS)
+
+def test_different_texts_are_an_error(model: nextn.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream_chat = model.stream_chat
+
+    def broken(messages: Any, *, draft: DraftSetting, **settings: Any) -> Any:
+        if draft == 3:
+            settings["logit_bias"] = {0: 1000.0}
+        return stream_chat(messages, draft=draft, **settings)
+
+    monkeypatch.setattr(model, "stream_chat", broken)
+    with pytest.raises(DifferentTextError, match=r"prompt 0 of 'chat' with draft=3 .* number 0"):
+        measure(model, SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +158,7 @@ def report(*categories: str) -> Report:
             text(category, 1, "auto", 2.0, 9),
             *(text(category, 2, draft, 0.0, 1) for draft in ("off", 2, "auto")),
         ]
-    return Report(MODEL, Settings(categories=categories, depths=(2,)), tuple(texts))
+    return Report(MODEL, Settings(categories=categories, depths=(2,)), Measurements(texts))
 
 
 def test_a_summary_holds_rates_and_acceptance_by_position() -> None:

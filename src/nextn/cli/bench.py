@@ -15,6 +15,7 @@ from nextn.cli.command import Verb, debug_option, option
 from nextn.cli.options import (
     backend_option,
     cache_type_option,
+    head_option,
     model_option,
     offline_option,
     threads_option,
@@ -25,7 +26,7 @@ _TASKS = "Tasks"
 _OUTPUT = "Output"
 
 _WITHOUT_MTP = ("prompt", "depths", "batches", "rows", "repetitions")
-_WITH_MTP = ("categories", "prompts", "draft_depths", "temperature")
+_WITH_MTP = ("head", "categories", "prompts", "draft_depths", "temperature")
 
 
 def _numbers(
@@ -59,6 +60,7 @@ def _words(
 )
 @click.argument("name", metavar="[MODEL]", required=False)
 @model_option
+@head_option
 @threads_option
 @backend_option
 @cache_type_option
@@ -247,14 +249,14 @@ def _compare_drafts(name: str, options: dict[str, Any]) -> None:
     from nextn.cli.progress import ProgressDisplay
 
     with (
-        load_model(name, {**options, "context": None, "verbose": False}) as model,
+        load_model(name, {**options, "context": None, "verbose": False, "draft": "auto"}) as model,
         ProgressDisplay(quiet=options["quiet"], counted="texts") as progress,
     ):
-        texts = measure(
+        measured = measure(
             model, settings, lambda done, total: progress(f"measuring {model.name}", done, total)
         )
         line = ModelLine.of(model.checkpoint, model.name, model.executor, options["cache_type"])
-    report = Report(line, settings, tuple(texts))
+    report = Report(line, settings, measured)
     if options["as_json"]:
         click.echo(json.dumps(report.as_record(), indent=2))
     else:

@@ -92,6 +92,7 @@ class Engine:
             DepthController() if depth is None else depth,
         )
         self._submitted = 0
+        self._observing = 0.0
         self._events: list[Event] = []
         self._cancelled: deque[Sequence] = deque()
         self._in_step = False
@@ -190,7 +191,7 @@ class Engine:
         choices = [_choose(run, logits) for run in runs]
         self._computing = False
         now = time.perf_counter()
-        times = StepTimes(started - began, executed - executing, now)
+        times = StepTimes(started - began + self._observing, executed - executing, now)
         committed: list[Committed] = []
         for run, chosen in zip(runs, choices, strict=True):
             run.sequence.mark_started(started)
@@ -199,7 +200,9 @@ class Engine:
                 self._cancelled.append(run.sequence)
             else:
                 committed.append(self._commit(run, chosen, times))
+        observing = time.perf_counter()
         self._speculation.observe(runs, committed, now - started)
+        self._observing = time.perf_counter() - observing
         for run in runs:
             if run.sequence.finish_reason is not None:
                 self._end(run.sequence)

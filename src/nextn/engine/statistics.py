@@ -12,7 +12,8 @@ class StepTimes(NamedTuple):
     """Where the time of a step went.
 
     Attributes:
-        drafting: seconds in which the drafts were made.
+        drafting: seconds in which the drafts were made, and in which the drafters learned from the
+            step before.
         executing: seconds of the executor's step.
         ended: when the tokens were chosen, on the clock of `time.perf_counter`.
     """

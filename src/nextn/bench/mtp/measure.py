@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nextn.bench.mtp.forced import forced_acceptance
 from nextn.bench.mtp.settings import Settings
 from nextn.engine import Statistics
 from nextn.engine.request import DraftSetting
 from nextn.prompts import Prompt
+from nextn.speculate import SpeculationStatistics
 
 if TYPE_CHECKING:
+    from nextn.engine.session import TokenStream
     from nextn.model import Model
 
 Progress = Callable[[int, int], None]
 """Told how many texts are written, and how many there are."""
 
 _WARM_TOKENS = 32
+_FORCED_DEPTH = 4
 
 
 class DifferentTextError(RuntimeError):
@@ -51,7 +55,21 @@ class Text:
         return max(self.statistics.tokens - 1, 0)
 
 
-def measure(model: Model, settings: Settings, progress: Progress | None = None) -> list[Text]:
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """Everything that was measured.
+
+    Attributes:
+        texts: in the order in which they were written.
+        forced: by category, how well the head follows the plain texts from each position on; see
+            `forced_acceptance`. Empty without a head, and for sampled texts.
+    """
+
+    texts: list[Text] = field(default_factory=list)
+    forced: dict[str, SpeculationStatistics] = field(default_factory=dict)
+
+
+def measure(model: Model, settings: Settings, progress: Progress | None = None) -> Measurements:
     """Write every prompt's text with every setting.
 
     The settings of a prompt follow each other, in an order that is rotated from prompt to prompt.
@@ -72,25 +90,34 @@ def measure(model: Model, settings: Settings, progress: Progress | None = None) 
     for draft in drafts:
         _write(model, categories[0][0], draft, 0, min(settings.tokens, _WARM_TOKENS), settings)
     total = len(drafts) * sum(map(len, categories))
-    texts: list[Text] = []
+    measured = Measurements()
+    texts = measured.texts
     turn = 0
     for prompts in categories:
         for number, prompt in enumerate(prompts):
             written: dict[DraftSetting, list[int]] = {}
             for draft in _rotated(drafts, turn):
-                tokens, statistics = _write(model, prompt, draft, turn, settings.tokens, settings)
+                before, tokens, statistics = _write(
+                    model, prompt, draft, turn, settings.tokens, settings
+                )
                 written[draft] = tokens
                 texts.append(Text(prompt.category, number, draft, statistics))
                 if progress is not None:
                     progress(len(texts), total)
             _check_equal(prompt.category, number, written)
+            if model.executor.has_head and not settings.temperature:
+                model.engine.cache.reset()
+                measured.forced.setdefault(prompt.category, SpeculationStatistics()).add(
+                    forced_acceptance(model.executor, before, written["off"], _FORCED_DEPTH)
+                )
             turn += 1
-    return texts
+    return measured
 
 
 def _write(
     model: Model, prompt: Prompt, draft: DraftSetting, seed: int, tokens: int, settings: Settings
-) -> tuple[list[int], Statistics]:
+) -> tuple[list[int], list[int], Statistics]:
+    """The tokens of the prompt and of the text, and its statistics."""
     model.engine.cache.reset()
     options: dict[str, Any] = {
         "draft": draft,
@@ -100,10 +127,12 @@ def _write(
     }
     if model.checkpoint.chat_template is None:
         text = "\n\n".join(message["content"] for message in prompt.messages)
-        done = model.generate(text, **options)
+        stream: TokenStream = model.stream(text, **options)
     else:
-        done = model.chat(prompt.messages, **options)
-    return done.tokens, done.statistics
+        stream = model.stream_chat(prompt.messages, **options)
+    with stream:
+        done = stream.collect()
+    return stream.prompt, done.tokens, done.statistics
 
 
 def _rotated(drafts: Sequence[DraftSetting], turn: int) -> list[DraftSetting]:

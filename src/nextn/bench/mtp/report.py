@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from nextn.bench.mtp.measure import Text
+from nextn.bench.mtp.measure import Measurements, Text
 from nextn.bench.mtp.settings import Settings
 from nextn.bench.report import ModelLine
 from nextn.bench.tables import Row, aligned, markdown
 from nextn.engine import Statistics
 from nextn.engine.request import DraftSetting
+from nextn.speculate import SpeculationStatistics
 
 ALL = "all"
 """The name of all categories together."""
@@ -29,6 +30,7 @@ _HEAD = (
     "REST",
     "ACCEPTED %",
 )
+_FORCED = ("head at every position", "positions", "accepted %")
 _MOST_POSITIONS = 8  # in a table
 
 
@@ -110,10 +112,7 @@ class Summary:
 
     def as_row(self) -> Row:
         """What a table shows; see `_HEAD`."""
-        accepted = [
-            " ".join([name, *(f"{100 * share:.0f}" for share in shares[:_MOST_POSITIONS])])
-            for name, shares in self._acceptance().items()
-        ]
+        accepted = [f"{name} {_percents(shares)}" for name, shares in self._acceptance().items()]
         return (
             str(self.draft),
             f"{self.rate:.1f}",
@@ -152,20 +151,20 @@ class Report:
     Attributes:
         model: what was measured.
         settings: how.
-        texts: everything that was written.
+        measured: what was found.
     """
 
     model: ModelLine
     settings: Settings
-    texts: tuple[Text, ...]
+    measured: Measurements
 
     @cached_property
     def summaries(self) -> dict[str, list[Summary]]:
         """By category, `ALL` last if there are several: by setting, plain decoding first."""
-        categories = list(dict.fromkeys(text.category for text in self.texts))
+        categories = list(dict.fromkeys(text.category for text in self.measured.texts))
         found = {}
         for category in (*categories, ALL) if len(categories) > 1 else categories:
-            texts = [text for text in self.texts if category in (text.category, ALL)]
+            texts = [text for text in self.measured.texts if category in (text.category, ALL)]
             plain: Summary | None = None
             summaries = []
             for draft in self.settings.drafts:
@@ -180,12 +179,24 @@ class Report:
         """Those of all texts together."""
         return list(self.summaries.values())[-1]
 
+    @property
+    def forced(self) -> dict[str, SpeculationStatistics]:
+        """What the head would have drafted at every position, by category; as `summaries`."""
+        found = dict(self.measured.forced)
+        if len(found) > 1:
+            found[ALL] = SpeculationStatistics()
+            for one in self.measured.forced.values():
+                found[ALL].add(one)
+        return found
+
     def as_text(self) -> str:
         """Tables for a terminal."""
         parts = [self._describe()]
         for category, summaries in self.summaries.items():
             rows = [(category.upper(), *_HEAD), *(one.as_row() for one in summaries)]
             parts.append(aligned(rows, left=(0, len(_HEAD))))
+        if forced := self._forced_rows():
+            parts.append(aligned([tuple(map(str.upper, _FORCED)), *forced], left=(0, 2)))
         return "\n\n".join(parts)
 
     def as_markdown(self) -> str:
@@ -194,6 +205,8 @@ class Report:
         for category, summaries in self.summaries.items():
             rows = [(category, *map(str.lower, _HEAD)), *(one.as_row() for one in summaries)]
             parts.append(markdown(rows, text_columns=(0, len(_HEAD))))
+        if forced := self._forced_rows():
+            parts.append(markdown([_FORCED, *forced], text_columns=(0, 2)))
         return "\n\n".join(parts)
 
     def as_record(self) -> dict[str, Any]:
@@ -202,17 +215,27 @@ class Report:
             "model": asdict(self.model),
             "settings": asdict(self.settings),
             "results": [one.as_record() for many in self.summaries.values() for one in many],
+            "forced": {
+                category: {**asdict(one), "acceptance_at": one.acceptance_at}
+                for category, one in self.forced.items()
+            },
             "texts": list(self._text_records()),
         }
 
     def _text_records(self) -> Iterator[dict[str, Any]]:
-        for text in self.texts:
+        for text in self.measured.texts:
             yield {
                 "category": text.category,
                 "prompt": text.prompt,
                 "draft": text.draft,
                 **asdict(text.statistics),
             }
+
+    def _forced_rows(self) -> list[Row]:
+        return [
+            (category, str(one.steps), _percents(one.acceptance_at))
+            for category, one in self.forced.items()
+        ]
 
     def _describe(self) -> str:
         model, settings = self.model, self.settings
@@ -225,3 +248,7 @@ class Report:
             "medians are over the prompts; draft, verify and rest are milliseconds per step; "
             "accepted: by position,\nof the drafted tokens all before which were accepted"
         )
+
+
+def _percents(shares: Sequence[float]) -> str:
+    return " ".join(f"{100 * share:.0f}" for share in shares[:_MOST_POSITIONS])
