@@ -8,7 +8,9 @@ import click
 import pytest
 
 import nextn
+from nextn.cli.output import PlainOutput, write_text
 from nextn.cli.statistics import statistics_line
+from nextn.cli.text import without_control
 from tests.cli.conftest import RunCli
 from tests.support.tiny_gguf import TinyHead, write_tiny_head, write_tiny_model
 
@@ -127,15 +129,40 @@ def test_drafted_tokens_can_be_coloured(
     arguments = ["run", tiny, MESSAGE, "-n", 60, "--temp", 0, "--ignore-eos", "--draft", 4]
     records = [json.loads(line) for line in cli(*arguments, "--json").stdout.splitlines()]
     expected = "".join(
-        f"\x1b[32m{record['text']}\x1b[0m" if record["drafter"] else record["text"]
+        f"\x1b[36m{record['text']}\x1b[0m" if record["drafter"] else record["text"]
         for record in records[:-1]
         if record["text"]
     )
-    assert "\x1b[32m" in expected
+    assert "\x1b[36m" in expected
+    foreseen = sum(record["drafter"] == "suffix" for record in records[:-1])
+    counts = f"tokens: {60 - foreseen} of the trunk, "
     # A pipe gets the text alone.
-    assert cli(*arguments, "--show-drafts").stdout == line_of(click.unstyle(expected))
+    piped = cli(*arguments, "--show-drafts")
+    assert piped.stdout == line_of(click.unstyle(expected))
+    assert f"{counts}{foreseen} of the suffix drafter\n" in piped.stderr
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert cli(*arguments, "--show-drafts").stdout.rstrip("\n") == expected
+    coloured = cli(*arguments, "--show-drafts")
+    assert coloured.stdout.rstrip("\n") == expected
+    legend = f"{counts}\x1b[36m{foreseen} of the suffix drafter (cyan)\x1b[0m\n"
+    assert legend in coloured.stderr
+    assert cli(*arguments, "--show-drafts", "-q").stderr == ""
+
+
+def test_a_terminal_without_colours_shows_brackets(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    output = PlainOutput(show_drafts=True)
+    with nextn.load(tiny, max_sequences=1) as model:
+        settings = {"max_tokens": 60, "temperature": 0.0, "ignore_end": True, "draft": 4}
+        text, _ = write_text(
+            model.stream_chat([{"role": "user", "content": MESSAGE}], **settings), output
+        )
+    shown = capsys.readouterr()
+    assert shown.out.count("⟨") == shown.out.count("⟩") > 0
+    assert shown.out.replace("⟨", "").replace("⟩", "") == line_of(without_control(text))
+    assert " of the suffix drafter (⟨⟩)\n" in shown.err
 
 
 def test_the_line_of_an_unfinished_text_leaves_out_what_is_not_known() -> None:

@@ -304,7 +304,13 @@ output_options = together(
         metavar="N",
         help="With --json, log probabilities, with those of the N most probable tokens.",
     ),
-    option(_OUTPUT, "--show-drafts", is_flag=True, help="Colour the tokens that a draft foresaw."),
+    option(
+        _OUTPUT,
+        "--show-drafts",
+        is_flag=True,
+        help="Colour the tokens that a draft foresaw, by drafter, with a legend; in brackets on a "
+        "terminal without colours.",
+    ),
     option(_OUTPUT, "--verbose", is_flag=True, help="Say more about the model and the run."),
     option(_OUTPUT, "-q", "--quiet", is_flag=True, help="No statistics and no progress."),
 )

@@ -17,6 +17,7 @@ from nextn.engine.request import GenerationRequest
 from nextn.engine.scheduler import Scheduler
 from nextn.engine.sequence import Sequence
 from nextn.engine.speculation import Speculation
+from nextn.engine.statistics import StepTimes
 from nextn.engine.step import Run, build_rows, choose, commit
 from nextn.errors import NextnError
 from nextn.sampling import Choice
@@ -92,6 +93,7 @@ class Engine:
             DepthController() if depth is None else depth,
         )
         self._submitted = 0
+        self._observing = 0.0
         self._events: list[Event] = []
         self._cancelled: deque[Sequence] = deque()
         self._in_step = False
@@ -184,15 +186,19 @@ class Engine:
 
     def _run(self, runs: list[Run]) -> None:
         """Draft, compute, choose, commit, learn."""
+        began = time.perf_counter()
         self._speculation.draft(runs, self._executor.max_rows)
         started = time.perf_counter()
         rows = build_rows(runs)
         # All choices before any change, so that what breaks here breaks nothing.
         self._computing = True
+        executing = time.perf_counter()
         logits = self._executor.step(rows)
+        executed = time.perf_counter()
         choices = [_choose(run, logits) for run in runs]
         self._computing = False
         now = time.perf_counter()
+        times = StepTimes(started - began + self._observing, executed - executing, now)
         committed: list[Committed] = []
         for run, chosen in zip(runs, choices, strict=True):
             run.sequence.mark_started(started)
@@ -200,18 +206,19 @@ class Engine:
                 self._events.append(Event(run.sequence, None, chosen))
                 self._cancelled.append(run.sequence)
             else:
-                committed.append(self._commit(run, chosen, now))
+                committed.append(self._commit(run, chosen, times))
+        observing = time.perf_counter()
         self._speculation.observe(runs, committed, now - started)
+        self._observing = time.perf_counter() - observing
         for run in runs:
             if run.sequence.finish_reason is not None:
                 self._end(run.sequence)
 
-    def _commit(self, run: Run, choices: list[Choice], now: float) -> Committed:
+    def _commit(self, run: Run, choices: list[Choice], times: StepTimes) -> Committed:
         committed, tokens = commit(run, choices)
         self._events += [Event(run.sequence, token) for token in tokens]
         if tokens:
-            drafted = 0 if committed.drafted is None else len(committed.drafted.tokens)
-            run.sequence.count_step(drafted, committed.accepted, now)
+            run.sequence.count_step(committed, times)
             self._speculation.statistics.record(committed.drafted, committed.accepted)
         return committed
 
