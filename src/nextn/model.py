@@ -101,6 +101,7 @@ def load(
                 name=found.name,
                 max_sequences=max_sequences,
             )
+        model.engine.calibrate()
         undo.pop_all()
     return model
 

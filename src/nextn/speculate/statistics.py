@@ -28,16 +28,17 @@ class DrafterStatistics:
         """Accepted share of the verified tokens; 0 if there were none."""
         return self.accepted / self.drafted if self.drafted else 0.0
 
-    def _count(self, drafted: int, accepted: int) -> None:
-        self.drafted += drafted
-        self.accepted += accepted
+    def _count(self, drafted: int, accepted: int, first: int = 0) -> None:
+        """Count the tokens of a draft from index `first` on."""
         missing = drafted - len(self.drafted_at)
         if missing > 0:
             self.drafted_at.extend([0] * missing)
             self.accepted_at.extend([0] * missing)
-        for index in range(drafted):
+        for index in range(first, drafted):
+            self.drafted += 1
             self.drafted_at[index] += 1
-        for index in range(accepted):
+        for index in range(first, accepted):
+            self.accepted += 1
             self.accepted_at[index] += 1
 
 
@@ -70,4 +71,10 @@ class SpeculationStatistics(DrafterStatistics):
             return
         drafted = len(draft.tokens)
         self._count(drafted, accepted)
-        self.by_drafter.setdefault(draft.drafter, DrafterStatistics())._count(drafted, accepted)
+        own = min(drafted, draft.tail_start) if draft.tail else drafted
+        if own:
+            by_drafter = self.by_drafter.setdefault(draft.drafter, DrafterStatistics())
+            by_drafter._count(own, min(accepted, own))
+        if own < drafted:
+            by_drafter = self.by_drafter.setdefault(draft.tail, DrafterStatistics())
+            by_drafter._count(drafted, accepted, own)
