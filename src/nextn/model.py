@@ -95,6 +95,7 @@ def load(
                 max_sequences=max_sequences,
                 heads=search,
             )
+        model.engine.calibrate()
         undo.pop_all()
     return model
 

@@ -19,6 +19,18 @@ def test_counts_by_position_and_drafter() -> None:
     assert statistics.by_drafter["head"].acceptance == 1.0
 
 
+def test_a_tail_counts_for_the_drafter_of_its_tokens() -> None:
+    statistics = SpeculationStatistics()
+    joined = Draft([1, 2], [0.9] * 2, "head").followed_by(Draft([3, 4], [0.8] * 2, "suffix"))
+    statistics.record(joined, 3)
+    statistics.record(joined.cut(2), 2)
+    assert (statistics.drafted, statistics.accepted) == (6, 5)
+    head, suffix = statistics.by_drafter["head"], statistics.by_drafter["suffix"]
+    assert (head.drafted, head.accepted, head.accepted_at) == (4, 4, [2, 2])
+    assert (suffix.drafted, suffix.accepted) == (2, 1)
+    assert (suffix.drafted_at, suffix.accepted_at) == ([0, 0, 1, 1], [0, 0, 1, 0])
+
+
 def test_nothing_counted_divides_by_nothing() -> None:
     empty = SpeculationStatistics()
     assert (empty.acceptance, empty.tokens_per_step) == (0.0, 0.0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nextn.backends.base import BLOCK_TOKENS, Executor
 from nextn.cache import BlockCache
+from nextn.engine.calibrate import CALIBRATION_SECONDS, measure_steps
 from nextn.engine.events import Event
 from nextn.engine.request import GenerationRequest
 from nextn.engine.scheduler import Scheduler
@@ -28,6 +29,7 @@ from nextn.speculate import (
     HeadDrafter,
     SpeculationStatistics,
     SuffixDrafter,
+    Useless,
 )
 
 if TYPE_CHECKING:
@@ -119,6 +121,22 @@ class Engine:
     def statistics(self) -> SpeculationStatistics:
         """What became of all drafts so far; those of finished requests included."""
         return self._speculation.statistics
+
+    @property
+    def useless(self) -> Useless | None:
+        """The drafter that was given up because next to none of its drafts were right, if any."""
+        return self._speculation.useless
+
+    def calibrate(self, seconds: float = CALIBRATION_SECONDS) -> None:
+        """Measure what steps of several rows cost, so that the first drafts are decided well.
+
+        Does nothing unless the cache is empty: what it computes has no meaning.
+
+        Args:
+            seconds: the time that it may take.
+        """
+        if self.cache.free == self.cache.block_count and not self.running:
+            self._speculation.prime(measure_steps(self._executor, seconds))
 
     def submit(self, request: GenerationRequest) -> Sequence:
         """Queue a request; it is written by the following steps.

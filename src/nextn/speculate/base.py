@@ -1,21 +1,26 @@
 """The contract between the step loop and everything that guesses tokens ahead of the model.
 
-The loop knows one drafter per engine and calls it at four moments:
+The loop calls each drafter at five moments:
 
     open(sequence, ...)     a sequence was admitted
+    behind(sequence)        before a step: what would a draft have to read first?
     propose(wants)          before a step: guess the next tokens of these sequences
     observe(committed)      after a step: these rows are now part of their sequences
     close(sequence)         the sequence ended
 
-There are two kinds of drafters. A *free* one, such as the suffix drafter, reads only tokens. A
-*costly* one, such as a prediction head, runs a model: one pass per drafted token.
+There are two kinds of drafters. A *free* one, such as the suffix drafter, reads only tokens: it is
+asked before every step, and can also be asked what follows the guesses of another drafter
+(`Want.prefix`). A *costly* one, such as a prediction head, runs a model: one pass per drafted
+token. It is asked only when that is expected to pay, for no more tokens than that is expected of,
+and in between it does nothing at all:
 
 - A head has keys and values of its own for each position of the text. It computes the missing
   ones in the first pass of the next draft, from the trunk's hidden states that the cache keeps.
-  `behind` says how many rows that would be.
+  `behind` says how many rows that would be, so that their time is part of the decision.
 - It writes keys and values of drafted positions into the blocks of the sequence. The loop reserves
   the room of `Want.limit` tokens before it calls `propose`.
-- A draft tells how many passes it took and how many rows it caught up with.
+- A draft tells how many passes it took and how many rows it caught up with; the loop measures the
+  time, and so learns what passes and rows cost.
 """
 
 from __future__ import annotations
@@ -43,6 +48,8 @@ class Draft:
         passes: passes of a model that the draft took; 0 for a free one. A chain that ended with a
             token which it then left out took one more than it has tokens.
         caught_up: rows that its first pass read beside the draft's own.
+        tail: the name of the drafter of the tokens from index `tail_start` on, if it is another.
+        tail_start: see `tail`.
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -50,14 +57,35 @@ class Draft:
     drafter: str = ""
     passes: int = 0
     caught_up: int = 0
+    tail: str = ""
+    tail_start: int = 0
 
     def cut(self, depth: int) -> Draft:
         """The draft of the first `depth` tokens only."""
         if depth >= len(self.tokens):
             return self
-        return Draft(
+        draft = Draft(
             self.tokens[:depth], self.acceptance[:depth], self.drafter, self.passes, self.caught_up
         )
+        if self.tail and self.tail_start < depth:
+            draft.tail, draft.tail_start = self.tail, self.tail_start
+        return draft
+
+    def followed_by(self, other: Draft) -> Draft:
+        """Join the tokens that another drafter guesses to follow, which become the tail."""
+        return Draft(
+            self.tokens + other.tokens,
+            self.acceptance + other.acceptance,
+            self.drafter,
+            self.passes,
+            self.caught_up,
+            other.drafter,
+            len(self.tokens),
+        )
+
+    def drafter_of(self, index: int) -> str:
+        """Who guessed a token."""
+        return self.tail if self.tail and index >= self.tail_start else self.drafter
 
 
 @dataclass(slots=True)
@@ -75,6 +103,8 @@ class Want:
             the text; valid during the call. Free drafters are given an empty one.
         least: a chain ends with the first token at which the running product of the estimated
             chances is below this. That token has been paid for: it is part of the draft.
+        prefix: guesses of another drafter for the positions from `len(tokens)` on; the draft
+            continues after them. Only free drafters are asked with one.
     """
 
     sequence: int
@@ -83,11 +113,12 @@ class Want:
     sampler: Sampler
     table: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     least: float = 0.0
+    prefix: list[int] = field(default_factory=list)
 
     @property
     def position(self) -> int:
         """The position of the first drafted token."""
-        return len(self.tokens)
+        return len(self.tokens) + len(self.prefix)
 
 
 @dataclass(slots=True)
@@ -104,6 +135,8 @@ class Committed:
             (a prompt chunk that is not the last) or will be none (the sequence ended).
         drafted: the draft as it was verified, cut to the depth of the step; None if none was.
         accepted: how many of its tokens the trunk chose itself; `tokens` ends with these.
+        drafts: all that drafters guessed for the step, whether it was verified or not. `written`
+            tells which guesses were right, up to one token after the verified ones.
         text: the text so far, `next_token` included; not to be changed.
         table: int32 [blocks], the cache blocks of the sequence; valid during the call.
     """
@@ -113,6 +146,7 @@ class Committed:
     next_token: int | None
     drafted: Draft | None = None
     accepted: int = 0
+    drafts: list[Draft] = field(default_factory=list)
     text: list[int] = field(default_factory=list)
     table: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
 
@@ -162,3 +196,13 @@ class Drafter(Protocol):
     def observe(self, committed: Sequence[Committed]) -> None:
         """Learn from a finished step; called once per step, before the next `propose`."""
         ...
+
+
+def right_guesses(draft: Draft, written: Sequence[int]) -> int:
+    """How many tokens a draft has right, until the first wrong one or the end of what is known."""
+    count = 0
+    for guess, token in zip(draft.tokens, written, strict=False):
+        if guess != token:
+            break
+        count += 1
+    return count

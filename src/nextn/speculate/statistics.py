@@ -53,14 +53,15 @@ class DrafterStatistics:
             else:
                 setattr(self, item.name, ours + theirs)
 
-    def _count(self, drafted: int, accepted: int) -> None:
-        self.drafted += drafted
-        self.accepted += accepted
+    def _count(self, drafted: int, accepted: int, first: int = 0) -> None:
+        """Count the tokens of a draft from index `first` on."""
         missing = drafted - len(self.drafted_at)
         if missing > 0:
             for counts in (self.drafted_at, self.accepted_at, self.judged_at):
                 counts.extend([0] * missing)
-        for index in range(drafted):
+        for index in range(first, drafted):
+            self.drafted += 1
+            self.accepted += index < accepted
             self.drafted_at[index] += 1
             self.accepted_at[index] += index < accepted
             self.judged_at[index] += index <= accepted
@@ -95,4 +96,10 @@ class SpeculationStatistics(DrafterStatistics):
             return
         drafted = len(draft.tokens)
         self._count(drafted, accepted)
-        self.by_drafter.setdefault(draft.drafter, DrafterStatistics())._count(drafted, accepted)
+        own = min(drafted, draft.tail_start) if draft.tail else drafted
+        if own:
+            by_drafter = self.by_drafter.setdefault(draft.drafter, DrafterStatistics())
+            by_drafter._count(own, min(accepted, own))
+        if own < drafted:
+            by_drafter = self.by_drafter.setdefault(draft.tail, DrafterStatistics())
+            by_drafter._count(drafted, accepted, own)
