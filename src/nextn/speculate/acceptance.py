@@ -73,20 +73,20 @@ class Survival:
     def shares(self, depths: int) -> list[float]:
         """The estimate at each depth, given that it was reached."""
         prior = self._prior
-        group = prior.shares(depths) if isinstance(prior, Survival) else None
-        last = None if isinstance(prior, Survival) else prior
+        if isinstance(prior, Survival):
+            assumed = prior.shares(depths)
+            last = assumed[0] if assumed else 0.0
+        else:
+            assumed, last = [], prior
         result = []
         for depth in range(depths):
             # Halfway between the group at this depth and the depth before it.
-            beside = None if group is None else group[depth]
-            known = [share for share in (last, beside) if share is not None]
-            assumed = sum(known) / len(known)
+            if assumed:
+                last = (last + assumed[depth]) / 2
             if depth < len(self._reached):
-                assumed = (self._survived[depth] + self._weight * assumed) / (
-                    self._reached[depth] + self._weight
-                )
-            last = assumed
-            result.append(assumed)
+                survived = self._survived[depth] + self._weight * last
+                last = survived / (self._reached[depth] + self._weight)
+            result.append(last)
         return result
 
 
