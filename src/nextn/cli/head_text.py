@@ -8,6 +8,7 @@ from nextn.cli.text import bytes_text
 
 if TYPE_CHECKING:
     from nextn.heads import FoundHead
+    from nextn.speculate import Useless
 
 
 def head_text(head: FoundHead) -> str:
@@ -23,3 +24,8 @@ def head_text(head: FoundHead) -> str:
         f"{where} ({blocks}, {bytes_text(head.bytes)}, {', '.join(head.formats)}, drafts "
         f"{head.draft_vocabulary:,} tokens)"
     )
+
+
+def useless_text(useless: Useless) -> str:
+    """What to say when a drafter was given up."""
+    return f"{useless}; no more drafts of it are made, and --head none leaves it out from the start"
