@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from nextn.bench.mtp import DifferentTextError
 from tests.cli.conftest import RunCli
 
 QUICK = ("-p", 16, "-n", 2, "-d", "0,32", "-b", "1,2", "--rows", 3, "-r", 1, "-t", 1, "-q")
@@ -56,6 +57,44 @@ def test_the_curve_is_drawn(cli: RunCli, tiny: Path, tmp_path: Path) -> None:
     assert path.read_bytes().startswith(b"<?xml")
 
 
+TASKS = ("--mtp", "--categories", "chat,qa", "--prompts", 1, "-n", 8, "-t", 1)
+
+
+def test_tasks_are_compared(cli: RunCli, tiny: Path) -> None:
+    result = cli("bench", tiny, *TASKS, "--draft-depths", "2")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("tiny: cpu (")
+    begins = [line.split()[0] for line in result.stdout.splitlines()[3:] if line]
+    settings = ["off", "2", "auto"]
+    assert begins == ["CHAT", *settings, "QA", *settings, "ALL", *settings]
+    assert "measuring tiny: 6 of 6 texts" in result.stderr
+
+
+def test_tasks_as_json_and_as_a_picture(cli: RunCli, tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "tasks.svg"
+    result = cli("bench", tiny, *TASKS, "--temp", 0.7, "-q", "--json", "--plot", path)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert found["settings"]["temperature"] == 0.7
+    assert [one["draft"] for one in found["results"][:8]] == ["off", 1, 2, 3, 4, 6, 8, "auto"]
+    assert len(found["texts"]) == 16
+    assert path.read_bytes().startswith(b"<?xml")
+
+
+def test_different_texts_fail_loudly(
+    cli: RunCli, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def differ(*_: object) -> None:
+        raise DifferentTextError("[bench] the text differs")
+
+    monkeypatch.setattr("nextn.bench.mtp.measure", differ)
+    result = cli("bench", tiny, *TASKS, "-q")
+    assert result.exit_code == 70
+    assert result.stdout == ""
+    assert "the text differs; this is a defect of nextn" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -67,6 +106,12 @@ def test_the_curve_is_drawn(cli: RunCli, tiny: Path, tmp_path: Path) -> None:
         (("--json", "--md"), "--json and --md exclude each other"),
         (("--plot", "curve.txt"), "'curve.txt' does not end in .svg or .png"),
         (("--plot", "curve.svg", "--rows", 0), "--rows 0 leaves out"),
+        (("--mtp", "--rows", 4), "--rows and --mtp exclude each other"),
+        (("--mtp", "-p", 512), "-p and --mtp exclude each other"),
+        (("--prompts", 2), "--prompts needs --mtp"),
+        (("--mtp", "--categories", "poems"), "there is no prompt category 'poems'"),
+        (("--mtp", "--draft-depths", 0), "--draft-depths: 0 is not possible; allowed: 1 to 16"),
+        (("--mtp", "--plot", "tasks.pdf"), "'tasks.pdf' does not end in .svg or .png"),
         (("-d", 500), "pp512 @ d500 needs a context of 1,012 tokens"),
     ],
 )

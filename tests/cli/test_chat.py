@@ -10,6 +10,7 @@ import nextn
 from nextn.cli import chat
 from nextn.cli.chat import Chat
 from nextn.model import Model
+from nextn.speculate import Useless
 
 SETTINGS: dict[str, Any] = {"max_tokens": 6, "seed": 4, "ignore_end": True}
 OPTIONS: dict[str, Any] = {
@@ -140,3 +141,15 @@ def test_an_interrupt_before_the_first_token_leaves_no_answer(
     assert [message["role"] for message in conversation.messages] == ["user", "assistant"]
     conversation.run()
     assert "1 answer, 6 tokens" in capsys.readouterr().err
+
+
+def test_a_drafter_that_was_given_up_is_told_of_once(
+    model: Model, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    useless = Useless("head", drafts=200, accepted=1)
+    monkeypatch.setattr(type(model.engine), "useless", property(lambda _: useless))
+    talk(model, "hello", "and on")
+    line = "the head is useless here: 1 of 200 drafts accepted; "
+    assert capsys.readouterr().err.count(line) == 1
+    talk(model, "hello", quiet=True)
+    assert line not in capsys.readouterr().err

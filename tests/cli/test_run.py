@@ -8,8 +8,11 @@ import click
 import pytest
 
 import nextn
+from nextn.cli.output import PlainOutput, write_text
 from nextn.cli.statistics import statistics_line
+from nextn.cli.text import without_control
 from tests.cli.conftest import RunCli
+from tests.support.tiny_gguf import TinyHead, write_tiny_head, write_tiny_model
 
 MESSAGE = "the rain in and on"
 
@@ -126,15 +129,40 @@ def test_drafted_tokens_can_be_coloured(
     arguments = ["run", tiny, MESSAGE, "-n", 60, "--temp", 0, "--ignore-eos", "--draft", 4]
     records = [json.loads(line) for line in cli(*arguments, "--json").stdout.splitlines()]
     expected = "".join(
-        f"\x1b[32m{record['text']}\x1b[0m" if record["drafter"] else record["text"]
+        f"\x1b[36m{record['text']}\x1b[0m" if record["drafter"] else record["text"]
         for record in records[:-1]
         if record["text"]
     )
-    assert "\x1b[32m" in expected
+    assert "\x1b[36m" in expected
+    foreseen = sum(record["drafter"] == "suffix" for record in records[:-1])
+    counts = f"tokens: {60 - foreseen} of the trunk, "
     # A pipe gets the text alone.
-    assert cli(*arguments, "--show-drafts").stdout == line_of(click.unstyle(expected))
+    piped = cli(*arguments, "--show-drafts")
+    assert piped.stdout == line_of(click.unstyle(expected))
+    assert f"{counts}{foreseen} of the suffix drafter\n" in piped.stderr
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert cli(*arguments, "--show-drafts").stdout.rstrip("\n") == expected
+    coloured = cli(*arguments, "--show-drafts")
+    assert coloured.stdout.rstrip("\n") == expected
+    legend = f"{counts}\x1b[36m{foreseen} of the suffix drafter (cyan)\x1b[0m\n"
+    assert legend in coloured.stderr
+    assert cli(*arguments, "--show-drafts", "-q").stderr == ""
+
+
+def test_a_terminal_without_colours_shows_brackets(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("NO_COLOR", "1")
+    output = PlainOutput(show_drafts=True)
+    with nextn.load(tiny, max_sequences=1) as model:
+        settings = {"max_tokens": 60, "temperature": 0.0, "ignore_end": True, "draft": 4}
+        text, _ = write_text(
+            model.stream_chat([{"role": "user", "content": MESSAGE}], **settings), output
+        )
+    shown = capsys.readouterr()
+    assert shown.out.count("⟨") == shown.out.count("⟩") > 0
+    assert shown.out.replace("⟨", "").replace("⟩", "") == line_of(without_control(text))
+    assert " of the suffix drafter (⟨⟩)\n" in shown.err
 
 
 def test_the_line_of_an_unfinished_text_leaves_out_what_is_not_known() -> None:
@@ -159,3 +187,23 @@ def test_the_default_model_answers(smollm2_path: Path, cli: RunCli) -> None:
     result = cli("run", smollm2_path, "What is 2+2? Answer briefly.", "--temp", 0, "-n", 20)
     assert result.exit_code == 0
     assert "4" in result.stdout
+
+
+def test_the_head_that_was_found_is_named_at_the_start(cli: RunCli, tmp_path: Path) -> None:
+    path = tmp_path / "both.gguf"
+    write_tiny_model(path, "llama", head=TinyHead())
+    line = "prediction head inside the model's file (1 block, "
+    said = cli("run", path, MESSAGE, "-n", 3).stderr.splitlines()[0]
+    assert said.startswith(line)
+    assert said.endswith("F32, drafts 320 tokens); --mtp off writes the same text without it")
+    for silent in (["--quiet"], ["--mtp", "off"], ["--head", "none"]):
+        assert line not in cli("run", path, MESSAGE, "-n", 3, *silent).stderr
+
+
+def test_a_head_that_does_not_fit_is_said_to_be_left_out(cli: RunCli, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "tiny.gguf", "llama")
+    write_tiny_head(tmp_path / "mtp-tiny.gguf", "llama", TinyHead(), layers=3)
+    result = cli("run", tmp_path / "tiny.gguf", MESSAGE, "-n", 3)
+    assert result.exit_code == 0
+    assert "head not used: " in result.stderr
+    assert "mtp-tiny.gguf: llama.block_count: a head for a trunk of 3 blocks" in result.stderr

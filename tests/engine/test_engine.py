@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,59 +13,9 @@ from nextn.engine import Engine, GenerationRequest, Token
 from nextn.engine import Sequence as EngineSequence
 from nextn.errors import RequestError
 from nextn.sampling import LogitsError, SamplingParams
-from nextn.speculate import Committed, DepthController, Draft, SuffixDrafter, Want
+from nextn.speculate import SuffixDrafter
+from tests.support.fake_drafters import Parrot, RandomDepth
 from tests.support.fake_executor import END, VOCAB, FakeExecutor, FakeTokenizer, Oracle
-
-
-class RandomDepth(DepthController):
-    """Verifies any number of drafted tokens."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self._random = random.Random(seed)
-
-    def choose(self, drafts: Sequence[Draft], base_rows: int) -> list[int]:
-        assert base_rows >= len(drafts)
-        return [self._random.randint(0, len(draft.tokens)) for draft in drafts]
-
-
-class Parrot:
-    """Drafts the last token again and again; checks that it sees every row exactly once."""
-
-    name = "parrot"
-
-    def __init__(self) -> None:
-        self.texts: dict[int, list[int]] = {}
-        self.pending: dict[int, int | None] = {}
-
-    def open(self, sequence: int, tokens: Sequence[int], cached: int) -> None:
-        assert sequence not in self.texts
-        self.texts[sequence] = list(tokens[:cached])
-        self.pending[sequence] = None
-
-    def close(self, sequence: int) -> None:
-        del self.texts[sequence]
-
-    def propose(self, wants: Sequence[Want]) -> list[Draft]:
-        drafts = []
-        for want in wants:
-            assert want.limit >= 1
-            token = self.pending[want.sequence]
-            if token is None:  # a prompt of which all but one token was cached
-                drafts.append(Draft())
-                continue
-            assert want.position == len(self.texts[want.sequence]) + 1
-            drafts.append(Draft([token] * want.limit, [0.3] * want.limit, self.name))
-        return drafts
-
-    def observe(self, committed: Sequence[Committed]) -> None:
-        for part in committed:
-            pending = self.pending[part.sequence]
-            assert pending is None or part.tokens[0] == pending
-            self.texts[part.sequence] += part.tokens
-            self.pending[part.sequence] = part.next_token
-            if part.drafted is not None:
-                assert part.drafted.tokens[: part.accepted] == part.tokens[1:]
 
 
 @dataclass
@@ -79,6 +27,7 @@ class Setting:
     executor: dict[str, int]
     engine: dict[str, int]
     seed: int
+    free: bool
     cancelled: dict[int, int] = field(default_factory=dict)  # request -> step
 
 
@@ -124,6 +73,7 @@ def settings_of_engines(draw: st.DrawFn) -> Setting:
             "max_sequences": draw(st.integers(1, 5)),
         },
         draw(st.integers(0, 1000)),
+        draw(st.booleans()),
         draw(st.dictionaries(st.integers(0, count - 1), st.integers(0, 20), max_size=1)),
     )
 
@@ -155,7 +105,7 @@ def test_text_does_not_depend_on_drafts_chunks_neighbours_or_preemption(setting:
     engine = Engine(
         executor,
         FakeTokenizer(),  # type: ignore[arg-type]
-        drafters=[SuffixDrafter(), Parrot()],
+        drafters=[SuffixDrafter(), Parrot(setting.free)],
         depth=RandomDepth(setting.seed),
         **setting.engine,
     )
@@ -233,6 +183,11 @@ def test_drafts_save_steps_and_tokens_tell_who_foresaw_them() -> None:
     assert len(executor.steps) == statistics.steps
     assert engine.statistics.accepted == statistics.accepted
     assert engine.statistics.drafted == statistics.drafted
+
+
+def test_two_costly_drafters_are_a_defect() -> None:
+    with pytest.raises(ValueError, match="at most one"):
+        make_engine(drafters=[Parrot(free=False), Parrot(free=False)])
 
 
 def test_only_the_last_prompt_row_and_drafts_want_logits() -> None:

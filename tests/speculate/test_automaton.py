@@ -28,6 +28,35 @@ def test_the_match_is_the_longest_suffix_that_occurred_before(text: list[int]) -
     assert automaton.text.tolist() == text
 
 
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(1, 4).flatmap(lambda k: st.lists(st.integers(0, k), max_size=40)),
+    st.lists(st.integers(0, 4), min_size=1, max_size=5),
+)
+def test_a_continuation_is_matched_within_the_text_and_changes_nothing(
+    text: list[int], tokens: list[int]
+) -> None:
+    automaton = SuffixAutomaton()
+    for token in text:
+        automaton.append(token)
+    before = automaton.match_length, automaton.match_end, len(automaton._length)
+    length, end = automaton.match_with(tokens)
+    longer = [*text, *tokens]
+    found = [
+        count
+        for count in range(1, len(text) + 1)
+        if any(text[e - count : e] == longer[-count:] for e in range(count, len(text) + 1))
+    ]
+    # The whole text, with nothing of the continuation, is no match.
+    assert length == max(found, default=0)
+    if length:
+        assert text[end - length + 1 : end + 1] == longer[-length:]
+    else:
+        assert end == -1
+    assert (automaton.match_length, automaton.match_end, len(automaton._length)) == before
+    assert automaton.text.tolist() == text
+
+
 def test_the_source_is_the_latest_occurrence_of_a_phrase() -> None:
     phrase = [7, 8, 9]
     automaton = SuffixAutomaton()

@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from nextn.speculate.costs import STALE_STEPS, StepCosts, prior_cost
+from nextn.speculate.costs import STALE_STEPS, StepCosts, StepTime, prior_cost
 
 TRUE = {1: 4.0e-3, 2: 4.2e-3, 4: 4.6e-3, 8: 9.0e-3}
 
@@ -91,3 +91,46 @@ def test_hope_grows_with_age() -> None:
     for _ in range(STALE_STEPS):
         costs.observe(1, TRUE[1])
     assert costs.hoped(8) / costs.cost(8) < once < 1
+
+
+def with_attention(rows: int, context: int) -> float:
+    return TRUE[rows] + 1.0e-6 * context * (1 + 0.5 * (rows - 1))
+
+
+def primed() -> StepCosts:
+    costs = StepCosts()
+    steps = [(1, 0), (2, 0), (4, 0), (8, 0), (1, 1024), (8, 1024)]
+    slow = (1.0, 1.4, 1.01)  # one of three was disturbed
+    costs.prime([StepTime(*step, with_attention(*step) * by) for by in slow for step in steps])
+    return costs
+
+
+def test_measurements_at_load_tell_the_costs_by_rows_and_context() -> None:
+    costs = primed()
+    unit = costs.cost(1)
+    for rows in TRUE:
+        for context in (0, 500, 4000):
+            expected = with_attention(rows, context) / with_attention(1, 0)
+            assert costs.cost(rows, context) / unit == pytest.approx(expected, rel=0.03)
+    assert costs.measurements(1) == 3
+    assert costs.hoped(8) == costs.cost(8)
+
+
+def test_nothing_is_learned_from_measurements_without_a_plain_step() -> None:
+    costs = StepCosts()
+    costs.prime([])
+    costs.prime([StepTime(2, 0, 0.1)])
+    assert costs.largest == 0
+
+
+def test_context_that_grows_changes_no_ratio() -> None:
+    costs = primed()
+    before = [costs.cost(rows) / costs.cost(1) for rows in TRUE]
+    for step in range(2000):
+        rows = 1 if step % 10 else 8
+        costs.observe(rows, with_attention(rows, step), step)
+    after = [costs.cost(rows) / costs.cost(1) for rows in TRUE]
+    assert after == pytest.approx(before, rel=0.03)
+    assert costs.cost(8, 2000) / costs.cost(1, 2000) == pytest.approx(
+        with_attention(8, 2000) / with_attention(1, 2000), rel=0.05
+    )

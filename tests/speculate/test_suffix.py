@@ -11,22 +11,22 @@ from nextn.speculate import Committed, Draft, SuffixDrafter, Want
 SAMPLER = Sampler(SamplingParams(), 0, 100)
 
 
-def want(position: int, limit: int = 8, sequence: int = 1) -> Want:
-    return Want(sequence, limit, position, SAMPLER)
+def want(limit: int = 8, sequence: int = 1, prefix: list[int] | None = None) -> Want:
+    return Want(sequence, limit, [], SAMPLER, prefix=prefix or [])
 
 
 def after(text: list[int], prompt: int = 1, **settings: int) -> SuffixDrafter:
     """A drafter that saw `text` written token by token after `prompt` tokens."""
     drafter = SuffixDrafter(**settings)
     drafter.open(1, text[:prompt], 0)
-    drafter.observe([Committed(1, 0, text[:prompt], text[prompt] if prompt < len(text) else None)])
+    drafter.observe([Committed(1, text[:prompt], text[prompt] if prompt < len(text) else None)])
     for index in range(prompt, len(text) - 1):
-        drafter.observe([Committed(1, 0, [text[index]], text[index + 1])])
+        drafter.observe([Committed(1, [text[index]], text[index + 1])])
     return drafter
 
 
-def propose(drafter: SuffixDrafter, position: int = 1, limit: int = 8) -> Draft:
-    return drafter.propose([want(position, limit)])[0]
+def propose(drafter: SuffixDrafter, limit: int = 8, prefix: list[int] | None = None) -> Draft:
+    return drafter.propose([want(limit, prefix=prefix)])[0]
 
 
 def continuations(text: list[int], limit: int, min_match: int) -> list[list[int]]:
@@ -54,7 +54,7 @@ def continuations(text: list[int], limit: int, min_match: int) -> list[list[int]
 def test_a_draft_continues_an_occurrence_of_the_longest_repeated_suffix(
     text: list[int], limit: int, min_match: int
 ) -> None:
-    draft = propose(after(text, min_match=min_match), len(text), limit)
+    draft = propose(after(text, min_match=min_match), limit)
     possible = continuations(text, limit, min_match)
     if possible:
         assert draft.tokens in possible
@@ -63,6 +63,48 @@ def test_a_draft_continues_an_occurrence_of_the_longest_repeated_suffix(
     else:
         assert draft.tokens == draft.acceptance == []
     assert draft.drafter == "suffix"
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(1, 4).flatmap(lambda k: st.lists(st.integers(0, k), min_size=2, max_size=40)),
+    st.lists(st.integers(0, 4), min_size=1, max_size=4),
+    st.integers(1, 10),
+)
+def test_the_guesses_of_another_drafter_are_continued_as_if_they_were_text(
+    text: list[int], prefix: list[int], limit: int
+) -> None:
+    drafter = after(text)
+    before = propose(drafter)
+    draft = propose(drafter, limit, prefix)
+    longer = [*text, *prefix]
+    # An occurrence that needs tokens of the prefix is not found: it ends within the text.
+    within = [
+        length
+        for length in range(1, len(longer))
+        if any(text[end - length : end] == longer[-length:] for end in range(length, len(text) + 1))
+    ]
+    if within and max(within) >= 2:
+        possible = []
+        suffix = longer[-max(within) :]
+        for end in range(max(within), len(text) + 1):
+            if text[end - max(within) : end] == suffix:
+                follows = list(longer)
+                while len(follows) < len(longer) + limit:
+                    follows.append(follows[end + len(follows) - len(longer)])
+                possible.append(follows[len(longer) :])
+        assert draft.tokens in possible
+        assert len(draft.acceptance) == limit
+    else:
+        assert draft.tokens == []
+    assert propose(drafter) == before
+
+
+def test_guesses_that_agree_with_the_copy_lengthen_the_match() -> None:
+    text = [*range(20), 90, 3, 4, 5]
+    draft = propose(after(text), 3, [6, 7])
+    assert draft.tokens == [8, 9, 10]
+    assert draft.acceptance[0] == propose(after(text), 5).acceptance[2]
 
 
 @settings(max_examples=100, deadline=None)
@@ -76,15 +118,15 @@ def test_steps_prompt_chunks_and_cached_prefixes_lead_to_the_same_drafts(
     drafter = SuffixDrafter()
     drafter.open(1, text[:prompt], cached)
     if split < prompt:
-        drafter.observe([Committed(1, 0, text[cached:split], None)])
+        drafter.observe([Committed(1, text[cached:split], None)])
     else:
         split = cached
-    drafter.observe([Committed(1, 0, text[split:prompt], text[prompt])])
+    drafter.observe([Committed(1, text[split:prompt], text[prompt])])
     at = prompt
     while at + 1 < len(text):
         accepted = data.draw(st.integers(0, min(3, len(text) - at - 2)))
         drafter.observe(
-            [Committed(1, 0, text[at : at + accepted + 1], text[at + accepted + 1], None, accepted)]
+            [Committed(1, text[at : at + accepted + 1], text[at + accepted + 1], None, accepted)]
         )
         at += accepted + 1
     assert propose(drafter) == propose(after(text, prompt))
@@ -96,8 +138,8 @@ def test_a_copy_under_way_stays_with_its_source() -> None:
     text = [*first, 90, *second, 91, 1, 2, 3]
     drafter = after(text)
     source = drafter._histories[1].source
-    drafter.observe([Committed(1, 0, [3], 4)])
-    drafter.observe([Committed(1, 0, [4], 5)])
+    drafter.observe([Committed(1, [3], 4)])
+    drafter.observe([Committed(1, [4], 5)])
     assert drafter._histories[1].source == source + 2
     assert propose(drafter).tokens[:2] == [7, 91]
 
@@ -127,7 +169,7 @@ def test_what_one_sequence_teaches_helps_the_next() -> None:
 
     def first_chance(drafter: SuffixDrafter) -> float:
         drafter.open(2, [1, 2, 3, 9, 1, 2, 3], 7)
-        chance = drafter.propose([want(7, 1, 2)])[0].acceptance[0]
+        chance = drafter.propose([want(1, 2)])[0].acceptance[0]
         drafter.close(2)
         return chance
 
@@ -138,10 +180,10 @@ def test_sequences_do_not_share_their_text() -> None:
     drafter = SuffixDrafter()
     drafter.open(1, [1, 2, 3, 1, 2], 5)
     drafter.open(2, [7, 8, 9, 7, 8], 5)
-    drafts = drafter.propose([want(5, 3, 2), want(5, 3, 1)])
+    drafts = drafter.propose([want(3, 2), want(3, 1)])
     assert [draft.tokens for draft in drafts] == [[9, 7, 8], [3, 1, 2]]
     drafter.close(1)
-    assert drafter.propose([want(5, 1, 2)])[0].tokens == [9]
+    assert drafter.propose([want(1, 2)])[0].tokens == [9]
 
 
 def test_a_matching_length_below_one_is_refused() -> None:

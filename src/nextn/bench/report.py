@@ -10,12 +10,11 @@ from typing import Any
 from nextn.backends import Executor
 from nextn.bench.limits import Limits
 from nextn.bench.measure import Measurement, spread
+from nextn.bench.tables import Row, aligned, markdown
 from nextn.files import Checkpoint
 
 _BAR_WIDTH = 32
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
-
-Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +125,12 @@ class Report:
             )
         if self.tests:
             head = ("TEST", "TOKENS/S", "±", "MS/STEP", "OF LIMIT")
-            parts.append(_aligned([head, *(self._test_row(one) for one in self.tests)]))
+            parts.append(aligned([head, *(self._test_row(one) for one in self.tests)]))
         for depth, curve in self.curves.items():
             bars = _bars([one.median for one in curve], blocks=blocks)
             rows = [(*row, bar) for row, bar in zip(self._curve_rows(curve), bars, strict=True)]
             title = f"ROWS @ d{depth}" if depth else "ROWS"
-            parts.append(_aligned([(title, "MS", "±", "RATIO", "OF LIMIT", ""), *rows]))
+            parts.append(aligned([(title, "MS", "±", "RATIO", "OF LIMIT", ""), *rows], left=(0, 5)))
         return "\n\n".join(parts)
 
     def as_markdown(self) -> str:
@@ -151,11 +150,11 @@ class Report:
                 (*lead, one.case.name, f"{one.rate:.2f} ± {one.rate_spread:.2f}", self._share(one))
                 for one in self.tests
             ]
-            parts.append(_markdown([head, *rows], text_columns=(0, 3, 5)))
+            parts.append(markdown([head, *rows], text_columns=(0, 3, 5)))
         for depth, curve in self.curves.items():
             title = f"rows @ d{depth}" if depth else "rows"
             curve_head = (title, "ms", "±", "ratio", "of limit")
-            parts.append(_markdown([curve_head, *self._curve_rows(curve)], text_columns=()))
+            parts.append(markdown([curve_head, *self._curve_rows(curve)], text_columns=()))
         return "\n\n".join(parts)
 
     def as_record(self) -> dict[str, Any]:
@@ -224,28 +223,6 @@ def _bars(values: Sequence[float], *, blocks: bool) -> list[str]:
         else:
             bars.append("#" * round(eighths / 8))
     return bars
-
-
-def _aligned(rows: Sequence[Row]) -> str:
-    """Columns of numbers to the right; the first one, and a sixth one, to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if column in (0, 5) else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def _markdown(rows: Sequence[Row], *, text_columns: Sequence[int]) -> str:
-    head, *body = rows
-    rule = tuple("---" if n in text_columns else "---:" for n in range(len(head)))
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
-        for row in (head, rule, *body)
-    )
 
 
 def _parameters(count: int) -> str:

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from nextn.cli.command import Verb, debug_option, option
 from nextn.cli.options import (
     backend_option,
     cache_type_option,
+    head_option,
     model_option,
     offline_option,
     threads_option,
 )
 
 _MEASURING = "Measuring"
+_TASKS = "Tasks"
 _OUTPUT = "Output"
+
+_WITHOUT_MTP = ("prompt", "depths", "batches", "rows", "repetitions")
+_WITH_MTP = ("head", "categories", "prompts", "draft_depths", "temperature")
 
 
 def _numbers(
@@ -34,6 +41,13 @@ def _numbers(
     return tuple(map(int, parts))
 
 
+def _words(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[str, ...] | None:
+    """Words separated by commas."""
+    return None if value is None else tuple(part.strip() for part in value.split(",") if part)
+
+
 @click.command(
     cls=Verb,
     name="bench",
@@ -41,10 +55,12 @@ def _numbers(
         "nextn bench smollm2",
         "nextn bench model.gguf -p 512 -n 128 -d 0,4096 -t 4 --md",
         "nextn bench model.gguf -p 0 -n 0 -d 256 --plot steps.svg",
+        "nextn bench smollm2 --mtp --categories code,chat --plot tasks.svg",
     ),
 )
 @click.argument("name", metavar="[MODEL]", required=False)
 @model_option
+@head_option
 @threads_option
 @backend_option
 @cache_type_option
@@ -69,7 +85,7 @@ def _numbers(
     default=128,
     show_default=True,
     metavar="N",
-    help="Tokens to decode one by one; 0 measures none.",
+    help="Tokens to decode one by one; 0 measures none. With --mtp, most tokens of a text.",
 )
 @option(
     _MEASURING,
@@ -112,6 +128,48 @@ def _numbers(
     metavar="N",
     help="How often each test is measured.",
 )
+@option(
+    _TASKS,
+    "--mtp",
+    is_flag=True,
+    help="Write texts for real tasks, plainly and with drafts, and compare.",
+)
+@option(
+    _TASKS,
+    "--categories",
+    callback=_words,
+    metavar="NAME,...",
+    help="Tasks: code, structured, qa, summarise, translate, reasoning, creative, chat, "
+    "multiturn.  [default: all]",
+)
+@option(
+    _TASKS,
+    "--prompts",
+    type=int,
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Prompts of each task.",
+)
+@option(
+    _TASKS,
+    "--draft-depths",
+    callback=_numbers,
+    default="1,2,3,4,6,8",
+    show_default=True,
+    metavar="N,...",
+    help="Numbers of drafted tokens per step to compare with none and the automatic one.",
+)
+@option(
+    _TASKS,
+    "--temp",
+    "--temperature",
+    "temperature",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Divides the logits; 0 always takes the most probable token.",
+)
 @option(_OUTPUT, "--json", "as_json", is_flag=True, help="Write one JSON object with every time.")
 @option(_OUTPUT, "--md", "as_markdown", is_flag=True, help="Write Markdown tables.")
 @option(
@@ -119,7 +177,7 @@ def _numbers(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Draw the verification curve into an SVG or PNG file; needs matplotlib.",
+    help="Draw the verification curve, or the tasks, into an SVG or PNG file; needs matplotlib.",
 )
 @option(_OUTPUT, "-q", "--quiet", is_flag=True, help="No progress.")
 @debug_option
@@ -135,11 +193,82 @@ def command(name: str | None, model: str | None, **options: Any) -> None:
     Shown are medians, and half the distance between the quartiles. OF LIMIT is the least time that
     the machine needs to read the weights and the cache, or to multiply, as a share of the measured
     time; both are measured first, with the same threads.
+
+    With --mtp, texts are written for tasks: each prompt without drafts, with fixed numbers of
+    drafted tokens per step, and with the automatic number, one after the other and in changing
+    order. The texts must be the same, or the command fails. TOKENS/S and SPEED-UP are over all
+    texts of a task, MEDIAN is of the single texts; what follows after their first token counts.
     """
     if (name is None) == (model is None):
         raise click.UsageError("give one model")
     if options["as_json"] and options["as_markdown"]:
         raise click.UsageError("--json and --md exclude each other")
+    _refuse_others(_WITHOUT_MTP if options["mtp"] else _WITH_MTP, mtp=options["mtp"])
+    if options["mtp"]:
+        _compare_drafts(name or model or "", options)
+    else:
+        _measure_steps(name or model or "", options)
+
+
+def _refuse_others(names: tuple[str, ...], *, mtp: bool) -> None:
+    """Refuse options that mean nothing here."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "")
+        if parameter.name in names and given is ParameterSource.COMMANDLINE:
+            option_name = parameter.opts[0]
+            raise click.UsageError(
+                f"{option_name} and --mtp exclude each other"
+                if mtp
+                else f"{option_name} needs --mtp"
+            )
+
+
+def _compare_drafts(name: str, options: dict[str, Any]) -> None:
+    """Texts with and without drafts."""
+    from nextn.bench.mtp.settings import Settings
+
+    settings = Settings(
+        prompts=options["prompts"],
+        tokens=options["generate"],
+        depths=options["draft_depths"],
+        temperature=options["temperature"],
+    )
+    if options["categories"] is not None:
+        settings = replace(settings, categories=options["categories"])
+    settings.check()
+    plot: Path | None = options["plot"]
+    if plot is not None:
+        from nextn.bench.plot import check_plot
+
+        check_plot(plot)
+
+    from nextn.bench.mtp import Report, measure
+    from nextn.bench.report import ModelLine
+    from nextn.cli.loading import load_model
+    from nextn.cli.progress import ProgressDisplay
+
+    with (
+        load_model(name, {**options, "context": None, "verbose": False, "draft": "auto"}) as model,
+        ProgressDisplay(quiet=options["quiet"], counted="texts") as progress,
+    ):
+        measured = measure(
+            model, settings, lambda done, total: progress(f"measuring {model.name}", done, total)
+        )
+        line = ModelLine.of(model.checkpoint, model.name, model.executor, options["cache_type"])
+    report = Report(line, settings, measured)
+    if options["as_json"]:
+        click.echo(json.dumps(report.as_record(), indent=2))
+    else:
+        click.echo(report.as_markdown() if options["as_markdown"] else report.as_text())
+    if plot is not None:
+        from nextn.bench.mtp.plot import plot_report
+
+        plot_report(report, plot)
+
+
+def _measure_steps(name: str, options: dict[str, Any]) -> None:
+    """Prompts, decoding and the verification curve, with random tokens."""
     from nextn.bench.settings import Settings
 
     settings = Settings(
@@ -164,7 +293,7 @@ def command(name: str | None, model: str | None, **options: Any) -> None:
     from nextn.cli.progress import ProgressDisplay
     from nextn.files import open_checkpoint
 
-    source = find_model(name or model or "", offline=options["offline"], quiet=options["quiet"])
+    source = find_model(name, offline=options["offline"], quiet=options["quiet"])
     with (
         open_checkpoint(source.path) as checkpoint,
         ProgressDisplay(quiet=options["quiet"], counted="tokens") as progress,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nextn.cli.head_text import useless_text
 from nextn.cli.output import PlainOutput, say, write_text
 from nextn.cli.statistics import INTERRUPTED, draft_text, total
 from nextn.cli.text import one_line
@@ -63,6 +64,7 @@ class Chat:
         self._start = [] if system is None else [{"role": "system", "content": system}]
         self.messages: list[dict[str, str]] = list(self._start)
         self._statistics: list[Statistics] = []
+        self._told_useless = False
 
     def run(self) -> None:
         """Chat until the user leaves.
@@ -109,6 +111,15 @@ class Chat:
                 return
             self._statistics.append(stream.statistics)
             self.messages.append({"role": "assistant", "content": answer})
+            self._tell_useless()
+
+    def _tell_useless(self) -> None:
+        """Say once that a drafter was given up."""
+        useless = self._model.engine.useless
+        if useless is None or self._told_useless or self._options["quiet"]:
+            return
+        self._told_useless = True
+        say(useless_text(useless))
 
     def _next_message(self) -> str | None:
         """What the user enters next; None at the end."""

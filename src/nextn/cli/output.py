@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
+from nextn.cli.provenance import Provenance, choose_means
 from nextn.cli.statistics import INTERRUPTED, statistics_line, statistics_record
 from nextn.cli.text import without_control
 from nextn.errors import NextnError
@@ -35,8 +36,8 @@ class PlainOutput:
     """The text on standard output, one line of statistics on standard error.
 
     Args:
-        show_drafts: colour the tokens that a draft foresaw, where colours are wanted: on a terminal
-            unless NO_COLOR is set, and elsewhere if FORCE_COLOR is.
+        show_drafts: mark the tokens that a draft foresaw, by drafter, and count them; see
+            `nextn.cli.provenance`.
         quiet: no statistics.
         verbose: say the seed and what became of the prompt, too.
     """
@@ -48,22 +49,24 @@ class PlainOutput:
         self._verbose = verbose
         # A pipe gets what the model wrote, byte for byte; a terminal must not be steered by it.
         self._terminal = sys.stdout.isatty()
-        wanted = not os.environ.get("NO_COLOR") if self._terminal else os.environ.get("FORCE_COLOR")
-        self._show_drafts = show_drafts and bool(wanted)
+        self._provenance = (
+            Provenance(choose_means(), sys.stdout.encoding or "ascii") if show_drafts else None
+        )
         self._line_open = False
 
     def token(self, token: Token) -> None:
         """See `Output.token`."""
         text = without_control(token.text) if self._terminal else token.text
-        if not text:
-            return
-        self._line_open = not text.endswith("\n")
-        if self._show_drafts and token.drafter is not None:
-            text = click.style(text, fg="green")
-        _write(text)
+        shown = text if self._provenance is None else self._provenance.mark(token, text)
+        if text:
+            self._line_open = not text.endswith("\n")
+            _write(shown)
 
     def break_off(self) -> None:
         """See `Output.break_off`."""
+        if self._provenance is not None and (bracket := self._provenance.close()):
+            _write(bracket)
+            self._line_open = True
         if self._line_open:
             _write("\n")
             self._line_open = False
@@ -75,6 +78,8 @@ class PlainOutput:
             return
         if self._verbose:
             say(_details(stream.statistics, stream.seed))
+        if self._provenance is not None:
+            click.echo(self._provenance.legend(), err=True, color=_forced_colour())
         say(statistics_line(stream.statistics, finish_reason))
 
 
@@ -143,6 +148,11 @@ def write_text(stream: TokenStream, output: Output) -> tuple[str, str]:
 def say(line: str) -> None:
     """A line on standard error, dimmed on a terminal, where the text matters more."""
     click.echo(click.style(line, dim=True), err=True)
+
+
+def _forced_colour() -> bool | None:
+    """Whether colours are wanted on standard error, too; None to decide by what it is."""
+    return True if os.environ.get("FORCE_COLOR") else None
 
 
 def _write(text: str) -> None:

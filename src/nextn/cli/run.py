@@ -133,7 +133,8 @@ def _without_last_break(text: str) -> str:
 
 
 def _answer(model: Model, prompt: str, settings: dict[str, Any], options: dict[str, Any]) -> int:
-    from nextn.cli.output import JsonOutput, Output, PlainOutput, write_text
+    from nextn.cli.head_text import useless_text
+    from nextn.cli.output import JsonOutput, Output, PlainOutput, say, write_text
     from nextn.cli.statistics import INTERRUPTED
 
     output: Output = (
@@ -146,6 +147,9 @@ def _answer(model: Model, prompt: str, settings: dict[str, Any], options: dict[s
         )
     )
     _, reason = write_text(_open_stream(model, prompt, settings, options), output)
+    useless = model.engine.useless
+    if useless is not None and not options["quiet"]:
+        say(useless_text(useless))
     return INTERRUPTED_STATUS if reason == INTERRUPTED else 0
 
 

@@ -49,6 +49,7 @@ def statistics_record(statistics: Statistics) -> dict[str, Any]:
         "prompt_tokens_per_second": statistics.prompt_tokens_per_second,
         "tokens_per_step": statistics.tokens_per_step,
         "acceptance": statistics.acceptance,
+        "rest_seconds": statistics.rest_seconds,
     }
 
 
@@ -62,6 +63,5 @@ def total(many: Iterable[Statistics]) -> Statistics:
 
     result = Statistics()
     for one in many:
-        for name, value in asdict(one).items():
-            setattr(result, name, getattr(result, name) + value)
+        result.add(one)
     return result

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from nextn.backends.base import BLOCK_TOKENS, Executor
 from nextn.cache import BlockCache
+from nextn.engine.calibrate import CALIBRATION_SECONDS, measure_steps
 from nextn.engine.events import Event
 from nextn.engine.request import GenerationRequest
 from nextn.engine.scheduler import Scheduler
 from nextn.engine.sequence import Sequence
 from nextn.engine.speculation import Speculation
+from nextn.engine.statistics import StepTimes
 from nextn.engine.step import Run, build_rows, choose, commit
 from nextn.errors import NextnError
 from nextn.sampling import Choice
@@ -24,8 +26,10 @@ from nextn.speculate import (
     Committed,
     DepthController,
     Drafter,
+    HeadDrafter,
     SpeculationStatistics,
     SuffixDrafter,
+    Useless,
 )
 
 if TYPE_CHECKING:
@@ -46,8 +50,8 @@ class Engine:
     Args:
         executor: computes the steps. Its cache must have room for one sequence of full length.
         tokenizer: of the same model.
-        drafters: who guesses tokens; by default the suffix drafter alone. None of them may be used
-            by another engine.
+        drafters: who guesses tokens; by default the suffix drafter, and the head drafter if the
+            executor has a head. None of them may be used by another engine.
         depth: the depth controller, if not the default one.
         prompt_chunk: most prompt rows of a step; by default as many as the executor takes.
         shared_prompt_chunk: the same for steps in which other sequences decode.
@@ -87,14 +91,21 @@ class Engine:
             shared_prompt_chunk=min(chunk, shared_prompt_chunk),
         )
         self._speculation = Speculation(
-            [SuffixDrafter()] if drafters is None else drafters,
+            self._default_drafters() if drafters is None else drafters,
             DepthController() if depth is None else depth,
         )
         self._submitted = 0
+        self._observing = 0.0
         self._events: list[Event] = []
         self._cancelled: deque[Sequence] = deque()
         self._in_step = False
         self._computing = False
+
+    def _default_drafters(self) -> list[Drafter]:
+        drafters: list[Drafter] = [SuffixDrafter()]
+        if self._executor.has_head:
+            drafters.append(HeadDrafter(self._executor, self.cache.uses))
+        return drafters
 
     @property
     def running(self) -> int:
@@ -110,6 +121,22 @@ class Engine:
     def statistics(self) -> SpeculationStatistics:
         """What became of all drafts so far; those of finished requests included."""
         return self._speculation.statistics
+
+    @property
+    def useless(self) -> Useless | None:
+        """The drafter that was given up because next to none of its drafts were right, if any."""
+        return self._speculation.useless
+
+    def calibrate(self, seconds: float = CALIBRATION_SECONDS) -> None:
+        """Measure what steps of several rows cost, so that the first drafts are decided well.
+
+        Does nothing unless the cache is empty: what it computes has no meaning.
+
+        Args:
+            seconds: the time that it may take.
+        """
+        if self.cache.free == self.cache.block_count and not self.running:
+            self._speculation.prime(measure_steps(self._executor, seconds))
 
     def submit(self, request: GenerationRequest) -> Sequence:
         """Queue a request; it is written by the following steps.
@@ -177,15 +204,19 @@ class Engine:
 
     def _run(self, runs: list[Run]) -> None:
         """Draft, compute, choose, commit, learn."""
+        began = time.perf_counter()
         self._speculation.draft(runs, self._executor.max_rows)
         started = time.perf_counter()
         rows = build_rows(runs)
         # All choices before any change, so that what breaks here breaks nothing.
         self._computing = True
+        executing = time.perf_counter()
         logits = self._executor.step(rows)
+        executed = time.perf_counter()
         choices = [_choose(run, logits) for run in runs]
         self._computing = False
         now = time.perf_counter()
+        times = StepTimes(started - began + self._observing, executed - executing, now)
         committed: list[Committed] = []
         for run, chosen in zip(runs, choices, strict=True):
             run.sequence.mark_started(started)
@@ -193,18 +224,19 @@ class Engine:
                 self._events.append(Event(run.sequence, None, chosen))
                 self._cancelled.append(run.sequence)
             else:
-                committed.append(self._commit(run, chosen, now))
+                committed.append(self._commit(run, chosen, times))
+        observing = time.perf_counter()
         self._speculation.observe(runs, committed, now - started)
+        self._observing = time.perf_counter() - observing
         for run in runs:
             if run.sequence.finish_reason is not None:
                 self._end(run.sequence)
 
-    def _commit(self, run: Run, choices: list[Choice], now: float) -> Committed:
+    def _commit(self, run: Run, choices: list[Choice], times: StepTimes) -> Committed:
         committed, tokens = commit(run, choices)
         self._events += [Event(run.sequence, token) for token in tokens]
         if tokens:
-            drafted = 0 if committed.drafted is None else len(committed.drafted.tokens)
-            run.sequence.count_step(drafted, committed.accepted, now)
+            run.sequence.count_step(committed, times)
             self._speculation.statistics.record(committed.drafted, committed.accepted)
         return committed
 

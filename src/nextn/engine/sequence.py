@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from nextn.engine.events import FinishReason, Token
-from nextn.engine.statistics import Statistics
+from nextn.engine.statistics import Statistics, StepTimes
 from nextn.engine.stop import StopMatcher
 from nextn.sampling import Choice, Sampler
 from nextn.sampling.params import SEED_BITS
@@ -16,6 +16,7 @@ from nextn.text.stream import StreamDetokenizer
 if TYPE_CHECKING:
     from nextn.cache import BlockCache, SequenceBlocks
     from nextn.engine.request import GenerationRequest
+    from nextn.speculate import Committed
     from nextn.text.tokenizer import Tokenizer
 
 
@@ -140,17 +141,18 @@ class Sequence:
             self.finish_reason,
         )
 
-    def count_step(self, drafted: int, accepted: int, now: float) -> None:
+    def count_step(self, committed: Committed, times: StepTimes) -> None:
         """Count a step that wrote tokens of this sequence, and its time."""
         statistics = self.statistics
-        statistics.steps += 1
-        statistics.drafted += drafted
-        statistics.accepted += accepted
-        statistics.seconds = now - self._submitted
-        if statistics.steps == 1:
+        statistics.record(committed.drafted, committed.accepted)
+        statistics.seconds = times.ended - self._submitted
+        if statistics.steps > 1:
+            statistics.draft_seconds += times.drafting
+            statistics.execute_seconds += times.executing
+        else:
             statistics.time_to_first_token = statistics.seconds
             if self._started is not None:
-                statistics.prompt_seconds = now - self._started
+                statistics.prompt_seconds = times.ended - self._started
 
     def _limit_reached(self) -> FinishReason | None:
         if self.remaining > 0:

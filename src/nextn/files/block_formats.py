@@ -276,3 +276,6 @@ _DECODERS = {block_type.id: decoder for block_type, decoder in _FORMATS}
 
 BLOCK_TYPES: dict[int, BlockType] = {block_type.id: block_type for block_type, _ in _FORMATS}
 """The formats that nextn reads, by their number in GGUF files."""
+
+I32 = BlockType(26, "I32", 1, 4)
+"""32-bit integers: lists of token ids. No weight is made of them."""

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from nextn.errors import UnsupportedModelError
 from nextn.files import Checkpoint
+from nextn.models.family import Family
 from nextn.models.heads import read_heads
 from nextn.models.rotary import read_rotary
 from nextn.models.weights import WeightReader
-from nextn.plan import Tracer
+from nextn.plan import Tracer, Value
 
 
-def describe(checkpoint: Checkpoint, weights: WeightReader, step: Tracer) -> None:
-    """Write down one step; see `nextn.models` for the contract."""
-    hidden = checkpoint.integer("{arch}.embedding_length", minimum=1)
-    blocks = checkpoint.integer("{arch}.block_count", minimum=1)
-    feed_forward = checkpoint.integer("{arch}.feed_forward_length", minimum=1)
-    heads = read_heads(checkpoint)
-    epsilon = checkpoint.number("{arch}.attention.layer_norm_rms_epsilon", minimum=0.0)
-    vocab_size = checkpoint.tensors["token_embd.weight"].shape[0]
-    if checkpoint.integer("{arch}.expert_count", 0) > 0:
-        raise UnsupportedModelError(f"{checkpoint.path}: mixture-of-experts llama is not supported")
-    # The converters of this family reorder the query and key rows so that neighbours form a pair.
-    rotary = read_rotary(checkpoint, weights, heads.width, interleaved=True)
+class Model(Family):
+    """See `nextn.models` for the contract."""
 
-    x = step.embed(weights.matrix("token_embd.weight", vocab_size, hidden))
-    for n in range(blocks):
-        block = f"blk.{n}"
-        h = step.norm(x, weights.norm(f"{block}.attn_norm.weight", hidden, epsilon))
+    def __init__(self, checkpoint: Checkpoint, weights: WeightReader) -> None:
+        super().__init__(checkpoint, weights)
+        self.heads = read_heads(checkpoint)
+        if checkpoint.integer("{arch}.expert_count", 0) > 0:
+            raise UnsupportedModelError(
+                f"{checkpoint.path}: mixture-of-experts llama is not supported"
+            )
+        # The converters of this family reorder the query and key rows so that neighbours form a
+        # pair.
+        self.rotary = read_rotary(checkpoint, weights, self.heads.width, interleaved=True)
+
+    def block(self, step: Tracer, x: Value, weights: WeightReader, n: int) -> Value:
+        """Attention, then a gated feed-forward block; each on the normed state, and added to it."""
+        block, hidden, heads = f"blk.{n}", self.hidden, self.heads
+        h = step.norm(x, weights.norm(f"{block}.attn_norm.weight", hidden, self.epsilon))
         query, key, value = (
             step.linear(
                 h,
@@ -36,8 +38,8 @@ def describe(checkpoint: Checkpoint, weights: WeightReader, step: Tracer) -> Non
             for name, rows in (("q", heads.queries), ("k", heads.keys), ("v", heads.keys))
         )
         attended = step.attend(
-            step.rope(query, rotary, heads=heads.queries),
-            step.rope(key, rotary, heads=heads.keys),
+            step.rope(query, self.rotary, heads=heads.queries),
+            step.rope(key, self.rotary, heads=heads.keys),
             value,
             heads=heads.queries,
             kv_heads=heads.keys,
@@ -48,10 +50,8 @@ def describe(checkpoint: Checkpoint, weights: WeightReader, step: Tracer) -> Non
         output_bias = weights.optional_vector(f"{block}.attn_output.bias", hidden)
         x = step.add(x, step.linear(attended, output, output_bias))
 
-        h = step.norm(x, weights.norm(f"{block}.ffn_norm.weight", hidden, epsilon))
-        gate = step.linear(h, weights.matrix(f"{block}.ffn_gate.weight", feed_forward, hidden))
-        up = step.linear(h, weights.matrix(f"{block}.ffn_up.weight", feed_forward, hidden))
-        down = weights.matrix(f"{block}.ffn_down.weight", hidden, feed_forward)
-        x = step.add(x, step.linear(step.activate(gate, up, "silu"), down))
-    x = step.norm(x, weights.norm("output_norm.weight", hidden, epsilon))
-    step.logits(x, weights.output(vocab_size, hidden))
+        h = step.norm(x, weights.norm(f"{block}.ffn_norm.weight", hidden, self.epsilon))
+        gate = step.linear(h, weights.matrix(f"{block}.ffn_gate.weight", self.feed_forward, hidden))
+        up = step.linear(h, weights.matrix(f"{block}.ffn_up.weight", self.feed_forward, hidden))
+        down = weights.matrix(f"{block}.ffn_down.weight", hidden, self.feed_forward)
+        return step.add(x, step.linear(step.activate(gate, up, "silu"), down))

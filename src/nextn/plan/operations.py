@@ -160,45 +160,101 @@ class Attend:
 
 
 @dataclass(frozen=True, slots=True)
+class Concat:
+    """out = [a, b], one behind the other."""
+
+    out: Value
+    a: Value
+    b: Value
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHidden:
+    """hidden[p] = bfloat16(x), for a row at position p, in hidden layer `layer` of the cache.
+
+    With `only_wanted`, only rows that want logits store. Rounding is to the nearest, ties to even.
+    """
+
+    x: Value
+    layer: int
+    only_wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoadHidden:
+    """out = hidden[p - 1] for a row at position p, and zeros at position 0."""
+
+    out: Value
+    layer: int
+
+
+@dataclass(frozen=True, slots=True)
 class Logits:
-    """The step's result: (weight @ rms_norm(x)) * its scale, for the rows that want logits."""
+    """The step's result: (weight @ rms_norm(x)) * its scale, for the rows that want logits.
+
+    With `rows`, only these rows of the matrix, in this order, are multiplied.
+    """
 
     x: Value
     weight: Weight
     norm: NormWeight | None = None
+    rows: tuple[int, ...] | None = None
 
 
-Operation: TypeAlias = Embed | Norm | HeadNorm | Linear | Activate | Add | Rope | Attend | Logits
+Operation: TypeAlias = (
+    Embed
+    | Norm
+    | HeadNorm
+    | Linear
+    | Activate
+    | Add
+    | Rope
+    | Attend
+    | Concat
+    | StoreHidden
+    | LoadHidden
+    | Logits
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """One step of a model, and what its cache needs.
 
-    `cache_layers` lists (kv_heads, head_width) for each cache layer.
+    A head's plan runs over the cache of its trunk: its lists of layers begin with the trunk's.
+
+    Attributes:
+        operations: in the order in which they run.
+        cache_layers: (kv_heads, head_width) of each layer of keys and values.
+        vocab_size: width of the logits.
+        weights: the tensors that it uses.
+        hidden_layers: width of each layer of hidden states.
+        token_ids: the token that each logit is for, ascending; None if logit i is for token i.
     """
 
     operations: tuple[Operation, ...]
     cache_layers: tuple[tuple[int, int], ...]
     vocab_size: int
     weights: tuple[Weight, ...] = field(default=())
+    hidden_layers: tuple[int, ...] = ()
+    token_ids: tuple[int, ...] | None = None
 
 
 def inputs_of(operation: Operation) -> tuple[Value, ...]:
     """The values that an operation reads, in a fixed order."""
     match operation:
-        case Embed():
+        case Embed() | LoadHidden():
             return ()
         case Norm() | Linear():
             residual = operation.residual
             return (operation.x,) if residual is None else (operation.x, residual)
         case Activate():
             return (operation.gate, operation.up)
-        case Add():
+        case Add() | Concat():
             return (operation.a, operation.b)
         case Attend():
             return (operation.query, operation.key, operation.value)
-        case HeadNorm() | Rope() | Logits():
+        case HeadNorm() | Rope() | StoreHidden() | Logits():
             return (operation.x,)
 
 
@@ -207,7 +263,7 @@ def outputs_of(operation: Operation) -> tuple[Value, ...]:
     match operation:
         case Linear():
             return operation.outs
-        case Logits():
+        case StoreHidden() | Logits():
             return ()
         case _:
             return (operation.out,)
@@ -235,5 +291,5 @@ def _own_weights_of(operation: Operation) -> tuple[Weight, ...]:
         case Attend():
             norms = (operation.query_norm, operation.key_norm)
             return tuple(norm.weight for norm in norms if norm is not None)
-        case Activate() | Add() | Rope():
+        case Activate() | Add() | Rope() | Concat() | StoreHidden() | LoadHidden():
             return ()

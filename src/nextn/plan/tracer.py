@@ -7,9 +7,11 @@ from nextn.plan.operations import (
     Activation,
     Add,
     Attend,
+    Concat,
     Embed,
     HeadNorm,
     Linear,
+    LoadHidden,
     Logits,
     Norm,
     NormWeight,
@@ -17,6 +19,7 @@ from nextn.plan.operations import (
     Plan,
     Rope,
     Rotary,
+    StoreHidden,
     Value,
     Weight,
     weights_of,
@@ -28,13 +31,18 @@ class Tracer:
 
     Each method returns the value that its operation computes. A width that does not fit is a
     defect of the family's description and raises `ValueError`.
+
+    Args:
+        after: the plan of the trunk whose cache this step shares: its layers come first.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, after: Plan | None = None) -> None:
         self._operations: list[Operation] = []
-        self._cache_layers: list[tuple[int, int]] = []
+        self._cache_layers = [] if after is None else list(after.cache_layers)
+        self._hidden_layers = [] if after is None else list(after.hidden_layers)
         self._values = 0
         self._vocab_size = 0
+        self._token_ids: tuple[int, ...] | None = None
 
     def embed(self, table: Weight, *, scale: float = 1.0) -> Value:
         """Look up the row's token in `table` [vocabulary, width]."""
@@ -111,11 +119,41 @@ class Tracer:
         )
         return out
 
-    def logits(self, x: Value, weight: Weight) -> None:
-        """The result of the step; the last call."""
+    def concat(self, a: Value, b: Value) -> Value:
+        """The two values, one behind the other."""
+        out = self._value(a.width + b.width)
+        self._operations.append(Concat(out, a, b))
+        return out
+
+    def hidden_layer(self, width: int) -> int:
+        """Add a layer of hidden states to the cache; returns its number."""
+        self._hidden_layers.append(width)
+        return len(self._hidden_layers) - 1
+
+    def store_hidden(self, x: Value, layer: int, *, only_wanted: bool = False) -> None:
+        """Keep x as the hidden state of each row's position, or only of rows that want logits."""
+        _expect("store_hidden", self._hidden_layers[layer], x.width)
+        self._operations.append(StoreHidden(x, layer, only_wanted))
+
+    def load_hidden(self, layer: int) -> Value:
+        """The hidden state that was kept for the position before each row's."""
+        out = self._value(self._hidden_layers[layer])
+        self._operations.append(LoadHidden(out, layer))
+        return out
+
+    def logits(self, x: Value, weight: Weight, token_ids: tuple[int, ...] | None = None) -> None:
+        """The result of the step; the last call.
+
+        Args:
+            x: the final state.
+            weight: the output matrix: of one row per token, or per token of `token_ids`.
+            token_ids: the tokens that logits are wanted for, ascending; None for all.
+        """
         _expect("logits", weight.columns, x.width)
-        self._vocab_size = weight.rows
-        self._operations.append(Logits(x, weight))
+        rows = None if token_ids is None or len(token_ids) == weight.rows else token_ids
+        self._vocab_size = weight.rows if rows is None else len(rows)
+        self._token_ids = token_ids
+        self._operations.append(Logits(x, weight, rows=rows))
 
     def plan(self) -> Plan:
         """The finished plan, not yet fused."""
@@ -125,6 +163,8 @@ class Tracer:
             tuple(self._cache_layers),
             self._vocab_size,
             tuple(weights.values()),
+            tuple(self._hidden_layers),
+            self._token_ids,
         )
 
     def _value(self, width: int) -> Value:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from nextn.speculate.accept import accept
 from nextn.speculate.base import Committed, Draft, Drafter, Want
+from nextn.speculate.costs import StepTime
 from nextn.speculate.depth import DEFAULT_MAX_DEPTH, DepthController
+from nextn.speculate.head import HeadDrafter
 from nextn.speculate.statistics import DrafterStatistics, SpeculationStatistics
 from nextn.speculate.suffix import SuffixDrafter
+from nextn.speculate.useless import Useless
+from nextn.speculate.value import Load, Prospect
 
 __all__ = [
     "DEFAULT_MAX_DEPTH",
@@ -15,8 +19,13 @@ __all__ = [
     "Draft",
     "Drafter",
     "DrafterStatistics",
+    "HeadDrafter",
+    "Load",
+    "Prospect",
     "SpeculationStatistics",
+    "StepTime",
     "SuffixDrafter",
+    "Useless",
     "Want",
     "accept",
 ]

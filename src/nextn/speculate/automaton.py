@@ -10,6 +10,7 @@ suffix link of the newest state is the longest suffix of the text that occurred 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 
 _NONE = -1
 
@@ -100,6 +101,34 @@ class SuffixAutomaton:
         self.match_length = length[match]
         self.match_end = recent[match] if match else _NONE
         recent[match] = position
+
+    def match_with(self, tokens: Sequence[int]) -> tuple[int, int]:
+        """The match that the text would have if `tokens` followed it; changes nothing.
+
+        Returns:
+            The length of the longest suffix of text and tokens that occurs in the text, 0 for none;
+            and the index of the last token of such an occurrence, -1 for none.
+        """
+        length, state = self.match_length, self._link[self._last] if self.text else 0
+        for token in tokens:
+            target = self._next(state, token)
+            while target == _NONE and state != 0:
+                state = self._link[state]
+                length = self._length[state]
+                target = self._next(state, token)
+            if target == _NONE:
+                length = 0
+            else:
+                state = target
+                length += 1
+        return length, self._recent[state] if length else _NONE
+
+    def _next(self, state: int, token: int) -> int:
+        """The state of the strings of `state` with `token` after them; -1 if there is none."""
+        if self._edge_token[state] == token:
+            return self._edge_target[state]
+        more = self._branches.get(state)
+        return _NONE if more is None else more.get(token, _NONE)
 
     def _split(self, state: int, token: int, target: int) -> int:
         """Give the strings that reach `target` from `state` and its suffixes a state of their own.

@@ -1,14 +1,22 @@
-"""What a step costs by its number of rows, relative to other numbers of rows.
+"""What a step costs by its rows and their context, relative to other steps.
 
 Only ratios decide how deep to speculate, and ratios hold still while absolute times do not: the
-clock of the machine changes, its other users come and go, the context grows. So each measured time
-is split into a *level*, common to all row counts, and a *ratio* of its own row count.
+clock of the machine changes, its other users come and go. So each measured time is split into a
+*level*, common to all steps, and a cost in units of it:
+
+    cost(rows, context) = ratio(rows) + context * (first + further * (rows - 1))
+
+The second part is attention, which reads `context` keys for every row: the rows of a sequence share
+part of that work, hence two numbers. They are measured at load (`prime`) and kept; what they get
+wrong later goes into the ratios, which every step corrects.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
 from statistics import median_low
 
 PRIOR_SLOPE = 0.12
@@ -23,6 +31,7 @@ _SURE = 3  # measurements
 _LEVEL_GAIN = 0.2
 _RATIO_GAIN = 0.1
 _SHARE_GAIN = 0.05
+_LEAST_RATIO = 0.05  # of a step without its attention
 _CURVE_STEPS = 8  # the curve is drawn anew after so many steps
 _LARGEST_RESIDUAL = 2.0  # in typical residuals; larger ones count as this
 
@@ -30,6 +39,21 @@ _LARGEST_RESIDUAL = 2.0  # in typical residuals; larger ones count as this
 def prior_cost(rows: int) -> float:
     """The assumed cost of a step, in steps of one row."""
     return 1.0 + PRIOR_SLOPE * (rows - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """The measured time of one step.
+
+    Attributes:
+        rows: its number of rows, all of which wanted logits.
+        context: positions before them.
+        seconds: its time, > 0.
+    """
+
+    rows: int
+    context: int
+    seconds: float
 
 
 class _Entry:
@@ -59,19 +83,60 @@ class StepCosts:
         self.steps = 0
         self._level = 0.0  # log seconds of a step of cost 1
         self._typical = 0.05  # residual of log seconds
+        self._first_key = 0.0  # cost of one key of context, for the first row
+        self._further_key = 0.0  # and for every further row
         self._entries: dict[int, _Entry] = {}  # by rows
         self._curve: tuple[list[int], list[float]] | None = None
         self._costs: dict[int, float] = {}  # what was read from the curve
 
-    def observe(self, rows: int, seconds: float) -> None:
+    def prime(self, times: Iterable[StepTime]) -> None:
+        """Start from times that were measured at load; of equal steps the lower median counts.
+
+        Args:
+            times: steps of several numbers of rows, 1 among them, at the start of a text; and steps
+                of the fewest and the most of these rows at a larger context. What is missing is
+                assumed.
+        """
+        samples: dict[tuple[int, int], list[float]] = {}
+        for time in times:
+            samples.setdefault((time.rows, time.context), []).append(time.seconds)
+        near = min((context for _, context in samples), default=0)
+        if (1, near) not in samples:
+            return
+        medians = {step: median_low(seconds) for step, seconds in samples.items()}
+        unit = medians[1, near]
+        # What a key of context adds to the step, by its rows; in order of rows.
+        growth = [
+            (rows, max(seconds - medians[rows, near], 0.0) / (unit * (context - near)))
+            for (rows, context), seconds in sorted(medians.items())
+            if context > near and (rows, near) in medians
+        ]
+        if growth and growth[0][0] == 1:
+            self._first_key = growth[0][1]
+            most, slope = growth[-1]
+            self._further_key = max(slope - self._first_key, 0.0) / max(most - 1, 1)
+        self._level = math.log(unit)
+        self._entries.clear()
+        for (rows, context), seconds in samples.items():
+            if context == near:
+                ratios = [math.log(each / unit) for each in seconds[:_FIRST_SAMPLES]]
+                entry = self._entries[rows] = _Entry(median_low(ratios), ratios)
+                entry.count = len(ratios)
+                entry.seen = self.steps
+        self._curve = None
+        self._costs.clear()
+
+    def observe(self, rows: int, seconds: float, context: float = 0.0) -> None:
         """Learn from one step.
 
         Args:
             rows: its number of rows, >= 1.
             seconds: its measured time, > 0.
+            context: positions before its rows, on average.
         """
         self.steps += 1
         measured = math.log(seconds)
+        attention = self._attention(rows, context)
         entry = self._entries.get(rows)
         if entry is None:
             assumed = math.log(self.cost(rows))
@@ -91,11 +156,12 @@ class StepCosts:
             self._curve = None
             self._costs.clear()
 
-        residual = measured - self._level - entry.log_ratio
+        residual = measured - self._level - math.log(math.exp(entry.log_ratio) + attention)
         limit = _LARGEST_RESIDUAL * self._typical
         clipped = min(max(residual, -limit), limit)
         if len(entry.samples) < _FIRST_SAMPLES:
-            entry.samples.append(measured - self._level)
+            ratio = math.exp(measured - self._level) - attention
+            entry.samples.append(math.log(max(ratio, _LEAST_RATIO)))
             entry.log_ratio = median_low(entry.samples)
             return
         # The clip may grow by a quarter per step, so that lasting changes get through soon.
@@ -118,31 +184,35 @@ class StepCosts:
         entry = self._entries.get(rows)
         return 0 if entry is None else entry.count
 
-    def hoped(self, rows: int) -> float:
+    def hoped(self, rows: int, context: float = 0.0) -> float:
         """What the cost may turn out to be: below `cost` if that was not measured well and lately.
 
         It may be lower by a quarter, by more the longer ago it was measured, and so low that the
         last row costs half of what is assumed of one row.
         """
+        attention = self._attention(rows, context)
         cost = self.cost(rows)
         entry = self._entries.get(rows)
         age = 1.0
         if entry is not None and len(entry.samples) >= _SURE:
             age = (self.steps - entry.seen) / STALE_STEPS
             if age < 1.0:
-                return cost
+                return cost + attention
         lower = cost * math.pow(_HOPE, age)
-        if rows == 1:
-            return lower
-        less = self.cost(rows - 1) / prior_cost(rows - 1)
-        return min(lower, less * (prior_cost(rows - 1) + PRIOR_SLOPE / 2))
+        if rows > 1:
+            less = self.cost(rows - 1) / prior_cost(rows - 1)
+            lower = min(lower, less * (prior_cost(rows - 1) + PRIOR_SLOPE / 2))
+        return lower + attention
 
-    def cost(self, rows: int) -> float:
+    def cost(self, rows: int, context: float = 0.0) -> float:
         """The cost of a step: measured, or interpolated; it never falls as rows are added."""
         known = self._costs.get(rows)
         if known is None:
             known = self._costs[rows] = self._read(rows)
-        return known
+        return known + self._attention(rows, context) if context else known
+
+    def _attention(self, rows: int, context: float) -> float:
+        return context * (self._first_key + self._further_key * (rows - 1))
 
     def _read(self, rows: int) -> float:
         if self._curve is None:

@@ -1,209 +1,395 @@
-"""How many drafted tokens to verify in a step: the most tokens per second, by measurement."""
+"""How many tokens to draft for a step, and how many to verify: the most tokens per second.
+
+The model and its formulas are described in docs/speculation.md.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from nextn.speculate.base import Committed, Draft
-from nextn.speculate.costs import StepCosts
+from nextn.speculate.base import Committed, Draft, right_guesses
+from nextn.speculate.costs import StepTime
+from nextn.speculate.draft_costs import DraftWork
+from nextn.speculate.history import History
+from nextn.speculate.pace import Allowance
+from nextn.speculate.useless import FirstTokens, Useless
+from nextn.speculate.value import Item, Load, Prospect, Work
 
 DEFAULT_MAX_DEPTH = 12
 
-_MARGIN = 0.02  # speculate only for a predicted gain of more than this
-_PROBE_SHARE = 0.004  # of the time may be spent on steps that are taken to learn
-_PROBE_CREDIT = 1.5  # most of it that can be saved up, in steps of cost 1
+_MARGIN = 0.005  # tokens per token of plain decoding that a draft must promise beyond its costs
 _SURE_OF_PLAIN = 3  # measurements of plain decoding, before anything is compared with it
-_CALIBRATION_PRIOR = 3.0  # tokens that count as having been as expected, at first
-_CALIBRATION_MEMORY = 1 - 1 / 100
-_MAX_CALIBRATION = 1.25
 _MAX_ACCEPTANCE = 0.995
 _NEGLIGIBLE = 0.01  # what comes after a token with this chance is not considered
+_HOPED_ACCEPTANCE = 0.95  # of drafts that turn out to be good, when it is worth a probe
+_LONGEST_REST = 32  # steps
+_PLAN_STEPS = 4  # for which a plan holds
+_UNTRIED = 3  # depths beyond those that chains reached are considered, too
 
 
-class _Calibration:
-    """Whether a drafter's acceptance estimates come true."""
+@dataclass(slots=True)
+class _Plan:
+    """What was decided for sequences that all draft; it holds for a few steps."""
 
-    __slots__ = ("accepted", "expected")
+    sequences: list[int]
+    limits: list[int]
+    least: float
+    steps: int = _PLAN_STEPS
 
-    def __init__(self) -> None:
-        self.accepted = _CALIBRATION_PRIOR
-        self.expected = _CALIBRATION_PRIOR
-
-    def add(self, estimate: float, accepted: bool) -> None:
-        self.accepted = self.accepted * _CALIBRATION_MEMORY + accepted
-        self.expected = self.expected * _CALIBRATION_MEMORY + estimate
-
-    @property
-    def factor(self) -> float:
-        return min(self.accepted / max(self.expected, 0.1), _MAX_CALIBRATION)
+    def holds(self, load: Load, prospects: Sequence[Prospect]) -> bool:
+        """Whether it can be used again: for the same sequences, if nobody else has a draft."""
+        self.steps -= 1
+        return (
+            self.steps > 0
+            and load.sequences == self.sequences
+            and len(prospects) == len(self.limits)
+            and not any(prospect.free.tokens for prospect in prospects)
+        )
 
 
 class DepthController:
-    """Chooses the depth of every draft of a step.
+    """Decides how many tokens are drafted and verified in each step.
 
-    With a_1, a_2, ... the estimated acceptance of a draft's tokens, each given that those before it
-    were accepted, verifying d of them yields 1 + a_1 + a_1 a_2 + ... (d products) tokens in
-    expectation. The step costs what a step with that many rows costs. For a given number of drafted
-    rows the best use of them is the largest products of all drafts, which never grow within a
-    draft; so it is enough to sort them and to try every number of rows. Rows of prompt chunks in
-    the same step have to be run anyway: drafted rows are charged what they add to the step, beside
-    the cost of a step of plain decoding.
+    Time has a *price*: the tokens per unit of cost that the sequences write at present. A token is
+    worth its chance of becoming text, less the price of what it takes: a row of the step, and a
+    pass of the drafter if it has not been drafted yet. Of all tokens that could be had for all
+    sequences of a step, the best set is the one with the highest value. Chances never grow within
+    a draft, so it is enough to sort the tokens of all drafts and to try every number of them.
 
-    *Never slower*: depth 0 is one of the choices, and anything else needs a predicted gain of more
-    than 2 %. Costs come from measured steps (`StepCosts`). A drafter whose estimates do not come
-    true is corrected by the ratio of accepted to expected tokens.
+    `plan` decides before drafting, from what chains were worth so far; `choose` decides after it,
+    from the chances of the very tokens, when the passes are paid. No token is always a choice.
 
-    *Never a trap*: a choice that might be the best one if an uncertain cost, or an unfavourable
-    correction, turned out to be out of date is tried now and then, paid from a budget of 0.4 % of
-    the time; what such a step took beyond the prediction is charged afterwards. Plain decoding is
-    measured before the first draft, and again in this way while speculation pays.
+    *Never a trap*: what might be better than it looks is tried now and then, from an allowance of
+    a small share of the time: a draft where drafts failed, a number of rows that was not measured
+    lately, plain decoding. A try that succeeds pays its costs back, so more tries follow at once.
 
     Args:
         max_depth: most drafted tokens per sequence and step.
-        fixed: if given, always verify this many tokens (or as many as were drafted).
+
+    Attributes:
+        useless: set once, when the costly drafter was found to be of no use; it must not be asked
+            any more.
     """
 
-    def __init__(self, max_depth: int = DEFAULT_MAX_DEPTH, fixed: int | None = None) -> None:
+    def __init__(self, max_depth: int = DEFAULT_MAX_DEPTH) -> None:
         self.max_depth = max_depth
-        self.fixed = fixed
-        self._costs = StepCosts()
-        self._calibrations: dict[str, _Calibration] = {}
-        self._credit = 0.0
-        self._probe: tuple[int, float] | None = None  # rows of a probing step, predicted cost
+        self.useless: Useless | None = None
+        self._work = Work()
+        self._history = History()
+        self._first = FirstTokens()
+        self._allowance = Allowance()
+        self._plan: _Plan | None = None
+        self._rest = 0  # steps in which `plan` need not look at anything
+        self._costly = ""  # name of the costly drafter
+        self._limits: dict[int, int] = {}  # of the chains of this step
+        self._drafting = 0.0  # cost of the drafts of this step
+        self._probed: set[int] = set()  # sequences whose drafts of this step are probes
+        self._probe_cost: tuple[int, float] | None = None  # rows of a probing step, assumed cost
 
-    def limit(self, sequence: int) -> int:
-        """Most tokens that are worth drafting for this sequence; at least 1."""
-        del sequence  # the same for all, so far
-        return max(self.max_depth if self.fixed is None else self.fixed, 1)
+    def prime(self, times: Iterable[StepTime]) -> None:
+        """Start from step times that were measured at load; see `StepCosts.prime`."""
+        self._work.steps.prime(times)
 
-    def choose(self, drafts: Sequence[Draft], base_rows: int) -> list[int]:
-        """Choose the depths of the coming step.
+    def close(self, sequence: int) -> None:
+        """Forget a sequence; one that is unknown is no error."""
+        self._history.close(sequence)
+
+    def plan(self, load: Load, prospects: Sequence[Prospect]) -> tuple[list[int], float]:
+        """Decide how many tokens to ask of the costly drafter.
 
         Args:
-            drafts: one per sequence that decodes in this step; empty ones count, as each such
-                sequence yields a token anyway.
-            base_rows: rows of the step without any drafted token: one per decoding sequence, plus
-                those of prompt chunks.
+            load: the coming step.
+            prospects: the sequences that may have drafts, in the order of the result.
+
+        Returns:
+            The limit of each chain, 0 for none; and `Want.least`.
+        """
+        limits = [0] * len(prospects)
+        if any(prospect.sequence not in self._history for prospect in prospects):
+            self._rest = 0
+        if self._rest > 0 or not prospects or self._unsure(load):
+            self._rest = max(self._rest - 1, 0)
+            return limits, 0.0
+        if self._plan is not None and self._plan.holds(load, prospects):
+            rooms = [prospect.room for prospect in prospects]
+            return list(map(min, self._plan.limits, rooms)), self._plan.least
+        price = self._price(load)
+        behind = [prospect.behind for prospect in prospects]
+        costs = self._work.drafts
+        self._allowance.save_for(costs.call + costs.one_pass + costs.row * max(behind))
+        items: list[Item] = []
+        served = set()  # by a free draft
+        for index, prospect in enumerate(prospects):
+            chain = self._chain_items(index, prospect)
+            if prospect.free.tokens:
+                free = self._free_items(index, prospect.free)
+                value, _ = self._work.best(load, price, free, behind)
+                if value > 0.0 and value >= self._work.best(load, price, chain, behind)[0]:
+                    chain = free
+                    served.add(index)
+            items += chain
+        if len(prospects) > 1:
+            items.sort(key=lambda item: -item.gain)
+        value, count = self._work.best(load, price, items, behind)
+        if value <= _MARGIN * len(load.sequences):
+            count = 0
+        for item in items[:count]:
+            limits[item.index] += item.passes > 0.0
+        chains = sum(limit > 0 for limit in limits)
+        idle = [i for i, limit in enumerate(limits) if limit == 0 and i not in served]
+        if idle and load.pure:
+            index = max(idle, key=behind.__getitem__)
+            if self._may_probe(load, price, prospects[index], bool(chains)):
+                limits[index] = 1
+        least = self._least(load, price, prospects, limits)
+        # One more than pays on average: a chain gets there only if its own chances say so.
+        limits = [
+            min(limit + (limit > 0), prospect.room, self.max_depth)
+            for limit, prospect in zip(limits, prospects, strict=True)
+        ]
+        lasting = all(limits) and not self._probed
+        self._plan = _Plan(load.sequences, limits, least) if lasting else None
+        return limits, least
+
+    def choose(self, drafts: Sequence[Draft], load: Load) -> list[int]:
+        """Choose how many drafted tokens to verify.
+
+        Args:
+            drafts: one per decoding sequence of the step; empty ones count, as each such sequence
+                yields a token anyway.
+            load: the coming step; its sequences are those of the drafts.
 
         Returns:
             The depth of each draft, 0 <= depth <= its length.
         """
-        if self.fixed is not None:
-            return [min(self.fixed, len(draft.tokens)) for draft in drafts]
         depths = [0] * len(drafts)
-        self._probe = None
-        sequences = len(drafts)
-        pure = base_rows == sequences
-        if not any(draft.tokens for draft in drafts) or (
-            pure and self._costs.measurements(base_rows) < _SURE_OF_PLAIN
-        ):
-            self._earn(1.0)
+        base = self._work.steps.cost(load.rows, load.context)
+        if not any(draft.tokens for draft in drafts) or self._unsure(load):
             return depths
-
-        gains = self._gains(drafts, corrected=True)
-        if pure:
+        price = self._price(load)
+        items: list[Item] = []
+        for index, draft in enumerate(drafts):
+            items += self._free_items(index, draft)
+        if len(drafts) > 1:
+            items.sort(key=lambda item: -item.gain)
+        if load.pure:
             # Unmeasured numbers of rows are tried by doubling, in case they cost far more than
             # assumed.
-            gains = gains[: max(2 * self._costs.largest - base_rows, 1)]
-        plain = self._costs.cost(sequences)
-        beside = plain - self._costs.cost(base_rows)
-        # By number of drafted rows: expected tokens of the step, and its cost.
-        tokens = [float(sequences)]
-        for gain, _ in gains:
-            tokens.append(tokens[-1] + gain)
-        costs = [beside + self._costs.cost(base_rows + rows) for rows in range(len(tokens))]
-        rates = [t / c for t, c in zip(tokens, costs, strict=True)]
-        best = max(range(len(rates)), key=rates.__getitem__)
-        if rates[best] <= rates[0] * (1 + _MARGIN):
+            items = items[: max(2 * self._work.steps.largest - load.rows, 1)]
+        # By number of drafted rows: what they cost, and their value.
+        costs = [
+            self._work.steps.cost(load.rows + rows, load.context) - base
+            for rows in range(len(items) + 1)
+        ]
+        values = [0.0]
+        for item in items:
+            values.append(values[-1] + item.gain)
+        values = [gain - price * cost for gain, cost in zip(values, costs, strict=True)]
+        best = max(range(len(values)), key=values.__getitem__)
+        if values[best] <= _MARGIN * len(drafts):
             best = 0
-        if pure:
-            best = self._maybe_probe(drafts, best, tokens, costs)
-        self._earn(costs[best])
-        for _, index in gains[:best]:
-            depths[index] += 1
+        if load.pure and self._allowance.left > 0.0:
+            best = self._try_rows(drafts, load, price, best, values, costs)
+        for item in items[:best]:
+            depths[item.index] += 1
         return depths
 
-    def observe_step(self, rows: int, seconds: float, pure: bool = True) -> None:
-        """Learn the cost of a step.
+    def observe_drafts(
+        self, limits: dict[int, int], drafts: Sequence[Draft], seconds: float
+    ) -> None:
+        """Learn what drafts of the costly drafter cost.
 
         Args:
-            rows: all its rows.
-            seconds: its measured time, the choice of its tokens included.
-            pure: whether all rows were decoding; steps with prompt rows are not learned from.
+            limits: what was asked for, by sequence.
+            drafts: what came, in the same order.
+            seconds: the time it took, the decisions included.
         """
-        if not pure or rows < 1 or seconds <= 0.0:
-            return
-        if self._probe is not None and self._probe[0] == rows:
-            surplus = self._costs.relative_seconds(seconds) - self._probe[1]
-            self._credit -= min(max(surplus, 0.0), 1.0)
-        self._probe = None
-        self._costs.observe(rows, seconds)
+        work = DraftWork.of(drafts)
+        self._limits = limits
+        if self._work.steps.largest:
+            self._work.drafts.observe(work, self._work.steps.relative_seconds(seconds))
+        self._drafting = self._work.drafts.of(work)
 
-    def observe(self, committed: Sequence[Committed]) -> None:
-        """Compare the verified drafts' estimates with what became of them."""
+    def observe(
+        self, load: Load, rows: int, seconds: float, committed: Sequence[Committed]
+    ) -> None:
+        """Learn from a finished step.
+
+        Args:
+            load: the step as given to `choose`.
+            rows: all its rows.
+            seconds: its measured time, the choice of its tokens included, drafting not.
+            committed: what was committed. Sequences that do not decode are left out.
+        """
         for part in committed:
-            draft = part.drafted
-            if draft is None or not draft.tokens:
+            if part.drafts:
+                self._judge(part, load)
+        if load.pure and rows > 0 and seconds > 0.0:
+            self._learn_time(load, rows, seconds, committed)
+        self._probe_cost = None
+        self._drafting = 0.0
+        self._limits = {}
+        self._probed.clear()
+
+    def expected_value(self, draft: Draft, load: Load) -> float:
+        """What a draft is worth now that it is made: tokens beyond the price of their rows."""
+        items = self._free_items(0, draft)
+        return self._work.best(load, self._price(load), items, [0])[0]
+
+    def _judge(self, part: Committed, load: Load) -> None:
+        """Compare all guesses for one sequence with what was written."""
+        self._history.judge(part)
+        limit = self._limits.get(part.sequence)
+        for draft in part.drafts:
+            if limit is None or not draft.passes:
                 continue
-            calibration = self._calibrations.setdefault(draft.drafter, _Calibration())
-            # Tokens after the first wrong one were never judged.
-            for index, estimate in enumerate(draft.acceptance[: part.accepted + 1]):
-                calibration.add(estimate, index < part.accepted)
+            self._costly = draft.drafter
+            verified = part.drafted
+            rows = 0
+            if verified is not None and verified.drafter == draft.drafter:
+                rows = verified.tail_start if verified.tail else len(verified.tokens)
+            self._history.chains(part.sequence).add(draft, limit, rows, part.written)
+            if part.written and draft.tokens:
+                self._first.add(right_guesses(draft, part.written) > 0)
+                if self.useless is None and self._first.due:
+                    cheapest = self._work.cheapest_token(self.max_depth, load.context)
+                    self.useless = self._first.verdict(draft.drafter, cheapest)
+        if part.sequence in self._probed and part.drafted is not None:
+            self._allowance.spend(self._work.added(load, len(part.drafted.tokens)))
+            self._allowance.refund(part.accepted / self._price(load))
 
-    def _gains(self, drafts: Sequence[Draft], *, corrected: bool) -> list[tuple[float, int]]:
-        """(expected tokens gained, index of the draft) of every drafted token, best first."""
-        gains: list[tuple[float, int]] = []
-        for index, draft in enumerate(drafts):
-            calibration = self._calibrations.get(draft.drafter)
-            factor = calibration.factor if corrected and calibration is not None else 1.0
-            product = 1.0
-            for acceptance in draft.acceptance[: self.max_depth]:
-                product *= min(acceptance * factor, _MAX_ACCEPTANCE)
-                gains.append((product, index))
-                if product < _NEGLIGIBLE:
-                    break
-        if len(drafts) > 1:
-            gains.sort(key=lambda gain: -gain[0])
-        return gains
+    def _learn_time(
+        self, load: Load, rows: int, seconds: float, committed: Sequence[Committed]
+    ) -> None:
+        costs = self._work.steps
+        if self._probe_cost is not None and self._probe_cost[0] == rows:
+            surplus = costs.relative_seconds(seconds) - self._probe_cost[1]
+            self._allowance.spend(min(max(surplus, 0.0), 1.0))
+        costs.observe(rows, seconds, load.context)
+        plain = self._work.plain(load)
+        took = costs.cost(rows, load.context) + self._drafting
+        self._history.count_step(committed, took / plain)
+        # What the same text would have taken without drafts.
+        tokens = sum(1 + part.accepted for part in committed)
+        self._allowance.earn(tokens * plain / len(load.sequences))
 
-    def _earn(self, cost: float) -> None:
-        self._credit = min(self._credit + _PROBE_SHARE * cost, _PROBE_CREDIT)
+    def _unsure(self, load: Load) -> bool:
+        """Whether plain decoding was not measured yet, so that nothing can be compared with it."""
+        return load.pure and self._work.steps.measurements(load.rows) < _SURE_OF_PLAIN
 
-    def _maybe_probe(
-        self, drafts: Sequence[Draft], best: int, tokens: list[float], costs: list[float]
+    def _price(self, load: Load) -> float:
+        """Tokens per unit of cost that the sequences of the step write at present."""
+        return self._history.pace(load.sequences) / self._work.plain(load)
+
+    def _chain_items(self, index: int, prospect: Prospect) -> list[Item]:
+        """The tokens that the costly drafter would guess, from what its chains were worth."""
+        record = self._history.chains(prospect.sequence)
+        depths = min(prospect.room, self.max_depth, record.deepest + _UNTRIED)
+        return [Item(right, index, *taken) for right, *taken in record.outlook(depths)]
+
+    def _free_items(self, index: int, draft: Draft, *, corrected: bool = True) -> list[Item]:
+        """The tokens of a draft that is made already."""
+        items = []
+        chance = 1.0
+        name, factor = "", 1.0
+        for depth, acceptance in enumerate(draft.acceptance[: self.max_depth]):
+            if corrected and draft.drafter_of(depth) != name:
+                name = draft.drafter_of(depth)
+                factor = self._history.factor(name)
+            chance *= min(acceptance * factor, _MAX_ACCEPTANCE)
+            items.append(Item(chance, index))
+            if chance < _NEGLIGIBLE:
+                break
+        return items
+
+    def _least(
+        self, load: Load, price: float, prospects: Sequence[Prospect], limits: Sequence[int]
+    ) -> float:
+        """The running product of chances below which a chain does not pay for a further token.
+
+        The product with the chance of the next token, which the chain does not know yet, has to pay
+        for the pass and the row of that. Both are taken where the chains are expected to end.
+        """
+        asked = [
+            (prospect.sequence, limit)
+            for prospect, limit in zip(prospects, limits, strict=True)
+            if limit
+        ]
+        if not asked:
+            return 0.0
+        cost = self._work.further_token(load, [limit for _, limit in asked])
+        following = sum(
+            self._history.chains(sequence).next_right(limit) for sequence, limit in asked
+        )
+        following = max(following / len(asked), _NEGLIGIBLE)
+        # The chain compares this with what it thinks of itself.
+        own = math.pow(self._history.factor(self._costly), sum(limits) / len(asked))
+        return price * cost / (following * own)
+
+    def _may_probe(self, load: Load, price: float, prospect: Prospect, joins: bool) -> bool:
+        """Whether to draft a token for a sequence that has no draft; if so, its cost is paid.
+
+        Args:
+            load: the coming step.
+            price: of its time.
+            prospect: the sequence.
+            joins: whether the pass is made anyway, for others.
+        """
+        costs, allowance = self._work.drafts, self._allowance
+        cost = costs.row * prospect.behind
+        cost += costs.chain if joins else costs.call + costs.one_pass
+        if allowance.left < cost:
+            if not joins:
+                gain = allowance.share - costs.row
+                steps = (cost - allowance.left) / gain if gain > 0.0 else _LONGEST_REST
+                self._rest = int(min(max(steps, 1.0), _LONGEST_REST))
+            return False
+        hoped = [Item(_HOPED_ACCEPTANCE**d, 0, 1.0, 1.0) for d in range(1, self.max_depth + 1)]
+        if self._work.best(load, price, hoped, [0])[0] <= _MARGIN:
+            self._rest = _LONGEST_REST
+            return False
+        allowance.spend(cost)
+        self._probed.add(prospect.sequence)
+        return True
+
+    def _try_rows(
+        self,
+        drafts: Sequence[Draft],
+        load: Load,
+        price: float,
+        best: int,
+        values: list[float],
+        costs: list[float],
     ) -> int:
         """The number of drafted rows: `best`, or another one that is worth a try now."""
-        if self._credit <= 0.0:
-            return best
-        rate = tokens[best] / costs[best]
-        wanted = rate * (1 + _MARGIN)
         candidates = []
-        for rows in range(len(tokens)):
+        base = self._work.steps.cost(load.rows, load.context)
+        wanted = values[best] + _MARGIN * len(drafts)
+        for rows in range(len(values)):
             # Drafted rows need a chance to win, and never make a step cheaper. Plain decoding is
             # what all is compared with: it is always worth measuring.
-            hoped = self._costs.hoped(len(drafts) + rows)
-            uncertain = hoped < costs[rows] and rows != best
-            if uncertain and (rows == 0 or tokens[rows] / max(hoped, costs[0]) > wanted):
+            hoped = self._work.steps.hoped(load.rows + rows, load.context) - base
+            if rows == best or hoped >= costs[rows]:
+                continue
+            if rows == 0 or values[rows] + price * (costs[rows] - max(hoped, 0.0)) > wanted:
                 candidates.append(rows)
-        if best == 0 and self._trusted_rate(drafts) > wanted:
-            candidates.append(1)
+        if best == 0:
+            trusted = [
+                item
+                for index, draft in enumerate(drafts)
+                for item in self._free_items(index, draft, corrected=False)
+            ]
+            trusted.sort(key=lambda item: -item.gain)
+            if self._work.best(load, price, trusted, [0] * len(drafts))[0] > wanted:
+                candidates.append(1)
         if not candidates:
             return best
-
-        losses = {rows: costs[rows] - tokens[rows] / rate for rows in candidates}
+        losses = {rows: (values[best] - values[rows]) / price for rows in candidates}
         choice = min(candidates, key=losses.__getitem__)
-        if losses[choice] > self._credit:
+        if losses[choice] > self._allowance.left:
             return best
-        self._credit -= losses[choice]
-        self._probe = (len(drafts) + choice, costs[choice])
+        self._allowance.spend(losses[choice])
+        self._probe_cost = (load.rows + choice, base + costs[choice])
         return choice
-
-    def _trusted_rate(self, drafts: Sequence[Draft]) -> float:
-        """The best rate of any depth if the drafters' own estimates were right."""
-        total = float(len(drafts))
-        best = 0.0
-        gains = self._gains(drafts, corrected=False)
-        for rows, (gain, _) in enumerate(gains, start=len(drafts) + 1):
-            total += gain
-            best = max(best, total / self._costs.cost(rows))
-        return best

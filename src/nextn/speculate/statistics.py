@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Self
 
 from nextn.speculate.base import Draft
 
@@ -16,29 +17,54 @@ class DrafterStatistics:
         accepted: tokens of them that the trunk chose itself.
         drafted_at: verified tokens by their index in the draft.
         accepted_at: accepted tokens by their index in the draft.
+        judged_at: verified tokens, all tokens before which were accepted, by their index.
     """
 
     drafted: int = 0
     accepted: int = 0
     drafted_at: list[int] = field(default_factory=list)
     accepted_at: list[int] = field(default_factory=list)
+    judged_at: list[int] = field(default_factory=list)
 
     @property
     def acceptance(self) -> float:
         """Accepted share of the verified tokens; 0 if there were none."""
         return self.accepted / self.drafted if self.drafted else 0.0
 
-    def _count(self, drafted: int, accepted: int) -> None:
-        self.drafted += drafted
-        self.accepted += accepted
+    @property
+    def acceptance_at(self) -> list[float]:
+        """Accepted share by index in the draft, of the tokens all before which were accepted."""
+        return [
+            accepted / judged if judged else 0.0
+            for accepted, judged in zip(self.accepted_at, self.judged_at, strict=True)
+        ]
+
+    def add(self, other: Self) -> None:
+        """Add the counts of another object of the same class."""
+        for item in fields(self):
+            ours, theirs = getattr(self, item.name), getattr(other, item.name)
+            if isinstance(theirs, dict):
+                for name, counts in theirs.items():
+                    ours.setdefault(name, DrafterStatistics()).add(counts)
+            elif isinstance(theirs, list):
+                ours.extend([0] * (len(theirs) - len(ours)))
+                for index, count in enumerate(theirs):
+                    ours[index] += count
+            else:
+                setattr(self, item.name, ours + theirs)
+
+    def _count(self, drafted: int, accepted: int, first: int = 0) -> None:
+        """Count the tokens of a draft from index `first` on."""
         missing = drafted - len(self.drafted_at)
         if missing > 0:
-            self.drafted_at.extend([0] * missing)
-            self.accepted_at.extend([0] * missing)
-        for index in range(drafted):
+            for counts in (self.drafted_at, self.accepted_at, self.judged_at):
+                counts.extend([0] * missing)
+        for index in range(first, drafted):
+            self.drafted += 1
+            self.accepted += index < accepted
             self.drafted_at[index] += 1
-        for index in range(accepted):
-            self.accepted_at[index] += 1
+            self.accepted_at[index] += index < accepted
+            self.judged_at[index] += index <= accepted
 
 
 @dataclass(slots=True)
@@ -70,4 +96,10 @@ class SpeculationStatistics(DrafterStatistics):
             return
         drafted = len(draft.tokens)
         self._count(drafted, accepted)
-        self.by_drafter.setdefault(draft.drafter, DrafterStatistics())._count(drafted, accepted)
+        own = min(drafted, draft.tail_start) if draft.tail else drafted
+        if own:
+            by_drafter = self.by_drafter.setdefault(draft.drafter, DrafterStatistics())
+            by_drafter._count(own, min(accepted, own))
+        if own < drafted:
+            by_drafter = self.by_drafter.setdefault(draft.tail, DrafterStatistics())
+            by_drafter._count(drafted, accepted, own)

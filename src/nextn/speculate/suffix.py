@@ -87,6 +87,7 @@ class SuffixDrafter:
     """
 
     name = "suffix"
+    free = True
 
     def __init__(self, min_match: int = 2) -> None:
         if min_match < 1:
@@ -107,6 +108,11 @@ class SuffixDrafter:
         """Forget a sequence."""
         self._histories.pop(sequence, None)
 
+    def behind(self, sequence: int) -> int:
+        """Nothing: only tokens are read."""
+        del sequence
+        return 0
+
     def observe(self, committed: Sequence[Committed]) -> None:
         """Append what became text, the token without a row yet included."""
         for part in committed:
@@ -120,7 +126,14 @@ class SuffixDrafter:
 
     def propose(self, wants: Sequence[Want]) -> list[Draft]:
         """Copy the continuation of each sequence's match; an empty draft if it is too short."""
-        return [self._draft(self._histories[want.sequence], want.limit) for want in wants]
+        drafts = []
+        for want in wants:
+            history = self._histories[want.sequence]
+            length, source = history.length, history.source
+            if want.prefix:
+                length, source = _match_after(history, want.prefix)
+            drafts.append(self._draft(history, length, source, want.prefix, want.limit))
+        return drafts
 
     def _append(self, history: _History, token: int) -> None:
         automaton = history.automaton
@@ -139,17 +152,22 @@ class SuffixDrafter:
             history.source = automaton.match_end
         history.length = automaton.match_length
 
-    def _draft(self, history: _History, limit: int) -> Draft:
-        length = history.length
+    def _draft(
+        self, history: _History, length: int, source: int, prefix: list[int], limit: int
+    ) -> Draft:
+        """Copy what follows `source`, the last token of a match of the text and `prefix`."""
         if length < self._min_match:
             return Draft(drafter=self.name)
         text = history.automaton.text
-        start = history.source + 1
-        tokens = text[start : start + limit].tolist()
-        # A copy that runs into the end of the text goes on with the drafted tokens: the text is
-        # periodic there, with the distance between the two occurrences as its period.
-        for index in range(limit - len(tokens)):
-            tokens.append(tokens[index])
+        tokens = text[source + 1 : source + 1 + limit].tolist()
+        if len(tokens) < limit:
+            # A copy that runs into the end of the text goes on with the tokens after it: the text
+            # is periodic there, with the distance between the two occurrences as its period.
+            period = len(tokens) + len(prefix)
+            tokens += prefix
+            while len(tokens) < limit:
+                tokens.append(tokens[len(tokens) - period])
+            del tokens[limit:]
         acceptance = []
         for index in range(length, length + limit):
             acceptance.append(
@@ -164,3 +182,13 @@ class SuffixDrafter:
         return (ours.hits[index] + _SEQUENCE_PRIOR * engine) / (
             ours.trials[index] + _SEQUENCE_PRIOR
         )
+
+
+def _match_after(history: _History, prefix: list[int]) -> tuple[int, int]:
+    """Length and source of the match that the text would have with `prefix` after it."""
+    text = history.automaton.text
+    end = history.source + 1 + len(prefix)
+    # As long as the prefix is what would be copied anyway, the copy stays with its source.
+    if history.length and text[history.source + 1 : end].tolist() == prefix:
+        return history.length + len(prefix), end - 1
+    return history.automaton.match_with(prefix)

@@ -6,24 +6,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextn.backends.base import BLOCK_TOKENS, Rows, check_rows
+from nextn.backends.drafting import Chains, Drafted, check_chains
 from nextn.backends.reference import operations as ops
 from nextn.files import Checkpoint
 from nextn.plan import (
     Activate,
     Add,
     Attend,
+    Concat,
     Embed,
     HeadNorm,
     Linear,
+    LoadHidden,
     Logits,
     Norm,
     NormWeight,
     Operation,
     Plan,
     Rope,
+    StoreHidden,
     Value,
     Weight,
 )
+from nextn.sampling.reference import choose_draft
 
 Array = NDArray[np.float32]
 
@@ -39,6 +44,7 @@ class ReferenceExecutor:
         checkpoint: Checkpoint,
         plan: Plan,
         *,
+        head: Plan | None = None,
         context_length: int,
         block_count: int,
         max_rows: int,
@@ -50,26 +56,94 @@ class ReferenceExecutor:
         self._checkpoint = checkpoint
         self._plan = plan
         self._weights: dict[str, Array] = {}
-        shapes = [(block_count, BLOCK_TOKENS, *layer) for layer in plan.cache_layers]
+        self._head = head
+        self.has_head = head is not None
+        cached = plan if head is None else head
+        shapes = [(block_count, BLOCK_TOKENS, *layer) for layer in cached.cache_layers]
         self._keys = [np.zeros(shape, np.float32) for shape in shapes]
         self._values = [np.zeros(shape, np.float32) for shape in shapes]
+        self._hidden = [
+            np.zeros((block_count, BLOCK_TOKENS, width), np.float32)
+            for width in cached.hidden_layers
+        ]
 
     def step(self, rows: Rows) -> Array:
         """See `Executor.step`."""
+        self._check(rows)
+        return self._run_plan(self._plan, rows)
+
+    def draft(self, rows: Rows, chains: Chains) -> Drafted:
+        """See `Executor.draft`."""
+        if self._head is None:
+            raise ValueError("[draft] the executor has no head")
+        self._check(rows)
+        check_chains(rows, chains, block_count=self.block_count)
+        drafted = Drafted.empty(chains)
+        token_ids = None if self._head.token_ids is None else np.array(self._head.token_ids)
+        going = np.arange(len(chains.depths))  # chains that want another token
+        for depth in range(1 + drafted.tokens.shape[1]):
+            logits = self._run_plan(self._head, rows)
+            wanted = np.flatnonzero(rows.wants_logits)
+            next_rows: list[tuple[int, int]] = []  # (row that ended, chain)
+            for row, chain, values in zip(wanted, going, logits, strict=True):
+                index, probability = choose_draft(
+                    values,
+                    token_ids,
+                    int(rows.positions[row]) + 1,
+                    temperature=float(chains.temperature[chain]),
+                    top_k=int(chains.top_k[chain]),
+                    top_p=float(chains.top_p[chain]),
+                    min_p=float(chains.min_p[chain]),
+                    seed=int(chains.seeds[chain]),
+                )
+                if index < 0:
+                    continue  # a head that computes NaN drafts nothing
+                token = index if token_ids is None else int(token_ids[index])
+                table = chains.chances[chain]
+                chance = table[
+                    min(depth, len(table) - 1),
+                    min(int(np.float32(probability) * table.shape[1]), table.shape[1] - 1),
+                ]
+                drafted.tokens[chain, depth] = token
+                drafted.probabilities[chain, depth] = probability
+                drafted.chances[chain, depth] = chance
+                drafted.counts[chain] = depth + 1
+                product = np.prod(drafted.chances[chain, : depth + 1], dtype=np.float64)
+                if depth + 1 < chains.depths[chain] and product >= chains.least[chain]:
+                    next_rows.append((int(row), int(chain)))
+            if not next_rows:
+                break
+            ended = np.array([row for row, _ in next_rows])
+            going = np.array([chain for _, chain in next_rows])
+            rows = Rows(
+                drafted.tokens[going, depth],
+                rows.positions[ended] + 1,
+                rows.slots[ended],
+                np.ones(len(ended), np.bool_),
+                rows.block_tables,
+            )
+        return drafted
+
+    def _check(self, rows: Rows) -> None:
         check_rows(
             rows,
             max_rows=self.max_rows,
             block_count=self.block_count,
             vocab_size=self.vocab_size,
         )
+
+    def _run_plan(self, plan: Plan, rows: Rows) -> Array:
         live: dict[int, Array] = {}
-        logits: Array = np.empty((0, self.vocab_size), np.float32)
-        for operation in self._plan.operations:
+        logits: Array = np.empty((0, plan.vocab_size), np.float32)
+        for operation in plan.operations:
             if isinstance(operation, Logits):
                 x = live[operation.x.index][rows.wants_logits]
                 normed = self._norm(x, operation.norm)
+                matrix = self._weight(operation.weight)
+                if operation.rows is not None:
+                    matrix = matrix[np.array(operation.rows)]
                 # In this order BLAS is fastest for a matrix that is much larger than the rows.
-                logits = np.ascontiguousarray((self._weight(operation.weight) @ normed.T).T)
+                logits = np.ascontiguousarray((matrix @ normed.T).T)
                 logits *= self._scale(operation.weight)
             else:
                 self._run(operation, rows, live)
@@ -105,6 +179,18 @@ class ReferenceExecutor:
                 live[out.index] = turned.reshape(len(rows.tokens), -1)
             case Attend():
                 self._attend(operation, rows, live)
+            case Concat(out, a, b):
+                live[out.index] = np.concatenate((read(a), read(b)), axis=1)
+            case StoreHidden(x, layer, only_wanted):
+                stored = rows.wants_logits if only_wanted else np.ones_like(rows.wants_logits)
+                blocks, offsets = _places(rows, rows.positions)
+                self._hidden[layer][blocks[stored], offsets[stored]] = ops.round_to_bfloat16(
+                    read(x)[stored]
+                )
+            case LoadHidden(out, layer):
+                blocks, offsets = _places(rows, np.maximum(rows.positions - 1, 0))
+                loaded = self._hidden[layer][blocks, offsets]
+                live[out.index] = np.where(rows.positions[:, None] > 0, loaded, np.float32(0))
 
     def _linear(self, operation: Linear, live: dict[int, Array]) -> None:
         x = self._norm(live[operation.x.index], operation.norm)
@@ -129,8 +215,7 @@ class ReferenceExecutor:
         if op.rotary is not None:
             query = ops.rope(query, rows.positions, op.rotary)
             key = ops.rope(key, rows.positions, op.rotary)
-        blocks = rows.block_tables[rows.slots, rows.positions // BLOCK_TOKENS]
-        offsets = rows.positions % BLOCK_TOKENS
+        blocks, offsets = _places(rows, rows.positions)
         self._keys[op.layer][blocks, offsets] = key
         self._values[op.layer][blocks, offsets] = value
         out = np.empty((count, op.heads, op.head_width), np.float32)
@@ -168,3 +253,10 @@ class ReferenceExecutor:
         if weight.name not in self._weights:
             self._weights[weight.name] = self._checkpoint.tensors[weight.name].decode()
         return self._weights[weight.name]
+
+
+def _places(
+    rows: Rows, positions: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Cache block, and offset in it, of one position of each row's sequence."""
+    return rows.block_tables[rows.slots, positions // BLOCK_TOKENS], positions % BLOCK_TOKENS

@@ -80,3 +80,13 @@ def attend(
     weights /= weights.sum(axis=-1, keepdims=True)
     result: Array = np.einsum("hrp,phd->rhd", weights, values, optimize=True).astype(np.float32)
     return result
+
+
+def round_to_bfloat16(x: Array) -> Array:
+    """The nearest numbers with 8 significant bits, ties to even; finite ones may become infinite.
+
+    It is done on the bits: the upper 16 of a float32 are a bfloat16. NaN stays NaN.
+    """
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    rounded = (bits + (0x7FFF + ((bits >> 16) & 1))) & 0xFFFF0000
+    return np.where(np.isnan(x), np.float32(np.nan), rounded.astype(np.uint32).view(np.float32))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nextn.errors import UnsupportedModelError
-from nextn.files.block_formats import BLOCK_TYPES, BlockType
+from nextn.files.block_formats import BLOCK_TYPES, I32, BlockType
 from nextn.files.gguf import limits
 from nextn.files.gguf.cursor import Cursor
 from nextn.files.gguf.values import U32, MetadataValue, read_value
@@ -177,7 +177,7 @@ def _block_type(cursor: Cursor, field: str, type_id: int) -> BlockType:
             f"block format {type_id} ({_REMOVED_FORMATS[type_id]}) was removed from GGUF; "
             "convert the model again",
         )
-    block_type = BLOCK_TYPES.get(type_id)
+    block_type = I32 if type_id == I32.id else BLOCK_TYPES.get(type_id)
     if block_type is None:
         known = ", ".join(known.name for known in BLOCK_TYPES.values())
         raise UnsupportedModelError(

@@ -1,0 +1,125 @@
+"""What drafted tokens are worth: what they bring, less the price of what they take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nextn.speculate.base import Draft
+from nextn.speculate.costs import StepCosts
+from nextn.speculate.draft_costs import DraftCosts
+
+
+@dataclass(slots=True)
+class Load:
+    """A step as it is without drafted tokens.
+
+    Attributes:
+        sequences: the ids of those that decode in it.
+        rows: all its rows: one per decoding sequence, plus those of prompt chunks.
+        context: mean number of positions before the rows that decode.
+    """
+
+    sequences: list[int]
+    rows: int
+    context: float = 0.0
+
+    @property
+    def pure(self) -> bool:
+        """Whether it has no prompt rows."""
+        return self.rows == len(self.sequences)
+
+
+@dataclass(slots=True)
+class Prospect:
+    """A sequence for which the costly drafter might be asked.
+
+    Attributes:
+        sequence: its id.
+        room: the most tokens that can be used, at least 1.
+        behind: rows that the drafter would have to catch up with.
+        free: what a free drafter guesses anyway.
+    """
+
+    sequence: int
+    room: int
+    behind: int = 0
+    free: Draft = field(default_factory=Draft)
+
+
+@dataclass(slots=True)
+class Item:
+    """One token of a draft that may be had: what it brings and takes, in expectation."""
+
+    gain: float  # tokens
+    index: int  # of the sequence
+    rows: float = 1.0
+    passes: float = 0.0
+
+
+class Work:
+    """The costs of steps and drafts, and what sets of drafted tokens are worth at a price of time.
+
+    Attributes:
+        steps: what steps cost.
+        drafts: what drafts of the costly drafter cost.
+    """
+
+    def __init__(self) -> None:
+        self.steps = StepCosts()
+        self.drafts = DraftCosts()
+
+    def plain(self, load: Load) -> float:
+        """The cost of a step of plain decoding of the same sequences."""
+        return self.steps.cost(len(load.sequences), load.context)
+
+    def added(self, load: Load, rows: float) -> float:
+        """What drafted rows add to the cost of the step; between whole numbers, their mean."""
+        base, whole = load.rows, int(rows)
+        cost = self.steps.cost(base + whole, load.context)
+        if rows > whole:
+            more = self.steps.cost(base + whole + 1, load.context)
+            cost += (more - cost) * (rows - whole)
+        return cost - self.steps.cost(base, load.context)
+
+    def best(
+        self, load: Load, price: float, items: Sequence[Item], behind: Sequence[int]
+    ) -> tuple[float, int]:
+        """The highest value of the first n items, and n."""
+        costs = self.drafts
+        best, count = 0.0, 0
+        tokens = rows = drafting = 0.0
+        depths: dict[int, int] = {}
+        deepest = 0
+        for number, item in enumerate(items, start=1):
+            tokens += item.gain
+            rows += item.rows
+            if item.passes:
+                depth = depths.get(item.index, 0)
+                depths[item.index] = depth + 1
+                if depth == 0:
+                    drafting += costs.row * behind[item.index] + (0.0 if deepest else costs.call)
+                # A pass takes the chains of all sequences that get to it.
+                drafting += item.passes * (costs.chain if depth < deepest else costs.one_pass)
+                deepest = max(deepest, depth + 1)
+            value = tokens - price * (self.added(load, rows) + drafting)
+            if value > best:
+                best, count = value, number
+        return best, count
+
+    def further_token(self, load: Load, limits: Sequence[int]) -> float:
+        """The cost of one more pass and row for one of several chains of about these lengths."""
+        total, chains, costs = sum(limits), len(limits), self.drafts
+        one_pass = (costs.one_pass + costs.chain * (chains - 1)) / chains
+        return one_pass + (self.added(load, total + 1) - self.added(load, total - 1)) / 2
+
+    def cheapest_token(self, max_depth: int, context: float) -> float:
+        """The least that a drafted token can cost, by depth, in steps of plain decoding.
+
+        It is the least chance of a first token that could ever pay: for one sequence whose chain
+        joins the passes of others, if that is cheaper than a pass.
+        """
+        alone = Load([0], 1, context)
+        one_pass = min(self.drafts.one_pass, self.drafts.chain)
+        cheapest = min(self.added(alone, depth) / depth for depth in range(1, max_depth + 1))
+        return (one_pass + cheapest) / self.plain(alone)
