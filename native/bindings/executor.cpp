@@ -34,6 +34,11 @@ using Doubles = nb::ndarray<const double, nb::ndim<1>, nb::c_contig, nb::device:
 using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Bools = nb::ndarray<const bool, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Tables = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Seeds = nb::ndarray<const uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Chances = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+using IntsOut = nb::ndarray<int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using FloatsOut = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using CountsOut = nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using LogitsArray = nb::ndarray<nb::numpy, float, nb::ndim<2>, nb::device::cpu>;
 
 // Larger widths do not occur, and smaller ones keep every product with a number of rows, heads or
@@ -247,6 +252,49 @@ void logits(Executor& executor, int x, int matrix, float scale, int norm_weight,
     executor.add_logits(std::move(op));
 }
 
+void concat(Executor& executor, int out, int a, int b) {
+    auto op = std::make_unique<nextn::Concat>();
+    op->out = executor.buffer(out);
+    op->a = executor.buffer(a);
+    op->b = executor.buffer(b);
+    require(int64_t{op->a.width} + op->b.width == op->out.width, "[concat] the widths differ");
+    require(out != a && out != b, "[concat] one buffer is used twice");
+    executor.add_operation(std::move(op));
+}
+
+int add_hidden_layer(Executor& executor, int width) {
+    require(width > 0 && width < kMostWidth, "[hidden] impossible width");
+    return executor.add_hidden_layer(width);
+}
+
+void store_hidden(Executor& executor, int x, int layer, bool only_wanted) {
+    auto op = std::make_unique<nextn::StoreHidden>();
+    op->x = executor.buffer(x);
+    op->cache = &executor.hidden_layer(layer);
+    op->only_wanted = only_wanted;
+    require(op->x.width == op->cache->width, "[store_hidden] the widths differ");
+    executor.add_operation(std::move(op));
+}
+
+void load_hidden(Executor& executor, int out, int layer) {
+    auto op = std::make_unique<nextn::LoadHidden>();
+    op->out = executor.buffer(out);
+    op->cache = &executor.hidden_layer(layer);
+    require(op->out.width == op->cache->width, "[load_hidden] the widths differ");
+    executor.add_operation(std::move(op));
+}
+
+void begin_head(Executor& executor, int vocab_size, std::optional<Ints> token_ids) {
+    require(vocab_size > 0 && vocab_size < kMostWidth, "[head] impossible vocabulary");
+    std::vector<int32_t> ids;
+    if (token_ids) {
+        ids.assign(token_ids->data(), token_ids->data() + token_ids->shape(0));
+        require(ids.size() == static_cast<size_t>(vocab_size),
+                "[head] there must be one token id for each logit");
+    }
+    executor.begin_head(vocab_size, std::move(ids));
+}
+
 // The rows were checked by nextn.backends.base.check_rows.
 nextn::StepRows step_rows(Ints tokens, Ints positions, Ints slots, Bools wants, Tables tables) {
     nextn::StepRows rows{};
@@ -280,6 +328,55 @@ LogitsArray step(Executor& executor, Ints tokens, Ints positions, Ints slots, Bo
     }
     return LogitsArray(const_cast<float*>(result), {rows.logits_rows.size(), vocab_size},
                        nb::find(executor), {static_cast<int64_t>(executor.logits_stride()), 1});
+}
+
+// The request was checked by nextn.backends.drafting.check_chains; what memory safety rests on is
+// checked here, too.
+void draft(Executor& executor, Ints tokens, Ints positions, Ints slots, Bools wants, Tables tables,
+           Ints depths, Doubles temperature, Ints top_k, Doubles top_p, Doubles min_p, Seeds seeds,
+           Doubles least, Chances chances, IntsOut out_tokens, FloatsOut out_chances,
+           FloatsOut out_probabilities, CountsOut out_counts) {
+    const size_t count = tokens.shape(0);
+    require(count > 0 && count <= static_cast<size_t>(executor.max_rows()) &&
+                positions.shape(0) == count && slots.shape(0) == count && wants.shape(0) == count,
+            "[draft] the arrays of the rows do not fit");
+    const nextn::StepRows rows = step_rows(tokens, positions, slots, wants, tables);
+    const size_t chains = rows.logits_rows.size();
+    require(depths.shape(0) == chains && temperature.shape(0) == chains &&
+                top_k.shape(0) == chains && top_p.shape(0) == chains && min_p.shape(0) == chains &&
+                seeds.shape(0) == chains && least.shape(0) == chains &&
+                chances.shape(0) == chains && out_counts.shape(0) == chains,
+            "[draft] there are not as many chains as rows that want logits");
+    require(chances.shape(1) > 0 && chances.shape(2) > 0 && chances.shape(1) < kMostRows &&
+                chances.shape(2) < kMostRows,
+            "[draft] the table of chances is empty");
+    const size_t stride = out_tokens.shape(1);
+    for (const auto& [rows_of_it, columns] :
+         {std::pair{out_tokens.shape(0), out_tokens.shape(1)},
+          std::pair{out_chances.shape(0), out_chances.shape(1)},
+          std::pair{out_probabilities.shape(0), out_probabilities.shape(1)}}) {
+        require(rows_of_it == chains && columns == stride, "[draft] the results do not fit");
+    }
+    nextn::DraftRequest request{
+        {}, static_cast<int>(chances.shape(1)), static_cast<int>(chances.shape(2))};
+    const size_t table = chances.shape(1) * chances.shape(2);
+    for (size_t i = 0; i < chains; ++i) {
+        const int depth = depths.data()[i];
+        const int64_t end = int64_t{rows.positions[rows.logits_rows[i]]} + depth;
+        require(depth > 0 && static_cast<size_t>(depth) <= stride &&
+                    end <= static_cast<int64_t>(tables.shape(1)) * nextn::kCacheBlockTokens,
+                "[draft] a chain leaves its results or its block table");
+        require(temperature.data()[i] >= 0.0, "[draft] a temperature is negative");
+        request.chains.push_back({depth,
+                                  {temperature.data()[i], top_k.data()[i], top_p.data()[i],
+                                   min_p.data()[i], seeds.data()[i]},
+                                  least.data()[i],
+                                  chances.data() + i * table});
+    }
+    const nextn::DraftResult result{stride, out_tokens.data(), out_chances.data(),
+                                    out_probabilities.data(), out_counts.data()};
+    nb::gil_scoped_release release;
+    executor.draft(rows, request, result);
 }
 
 }  // namespace
@@ -329,11 +426,23 @@ void bind_executor(nb::module_& m) {
         .def("attend", &attend, "out"_a, "query"_a, "key"_a, "value"_a, "layer"_a, "heads"_a,
              "scale"_a, "window"_a, "query_norm"_a, "key_norm"_a, "epsilon"_a, "rotary"_a)
         .def("logits", &logits, "x"_a, "matrix"_a, "scale"_a, "norm_weight"_a, "epsilon"_a)
+        .def("concat", &concat, "out"_a, "a"_a, "b"_a)
+        .def("add_hidden_layer", &add_hidden_layer, "width"_a)
+        .def("store_hidden", &store_hidden, "x"_a, "layer"_a, "only_wanted"_a)
+        .def("load_hidden", &load_hidden, "out"_a, "layer"_a)
+        .def("begin_head", &begin_head, "vocab_size"_a, "token_ids"_a.none())
         .def("finish", &Executor::finish)
         // What was checked must be what is used, so nothing is converted.
         .def("step", &step, "tokens"_a.noconvert(), "positions"_a.noconvert(),
              "slots"_a.noconvert(), "wants_logits"_a.noconvert(), "block_tables"_a.noconvert(),
              "vocab_size"_a, nb::rv_policy::reference)
+        .def("draft", &draft, "tokens"_a.noconvert(), "positions"_a.noconvert(),
+             "slots"_a.noconvert(), "wants_logits"_a.noconvert(), "block_tables"_a.noconvert(),
+             "depths"_a.noconvert(), "temperature"_a.noconvert(), "top_k"_a.noconvert(),
+             "top_p"_a.noconvert(), "min_p"_a.noconvert(), "seeds"_a.noconvert(),
+             "least"_a.noconvert(), "chances"_a.noconvert(), "out_tokens"_a.noconvert(),
+             "out_chances"_a.noconvert(), "out_probabilities"_a.noconvert(),
+             "out_counts"_a.noconvert())
         .def_prop_ro("weight_bytes", &Executor::weight_bytes)
         .def_prop_ro("cache_bytes", &Executor::cache_bytes);
 }

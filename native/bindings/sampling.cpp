@@ -3,13 +3,17 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <utility>
+
+#include "../sampling/draft.h"
 
 namespace nb = nanobind;
 
@@ -104,4 +108,24 @@ void bind_sampling(nb::module_& m) {
         },
         nb::arg("logits").noconvert(), nb::arg("temperature"), nb::arg("seed"), nb::arg("position"),
         "argmax of (logits - max) / temperature + gumbel, over all ids.");
+    m.def(
+        "choose_draft",
+        [](const Logits& logits, const std::optional<Ids>& token_ids, std::uint64_t position,
+           double temperature, std::int32_t top_k, double top_p, double min_p, std::uint64_t seed) {
+            require_logits(logits);
+            if (!(temperature >= 0.0) || std::isinf(temperature)) {
+                throw std::invalid_argument("[sampling] temperature must be 0 or more, and finite");
+            }
+            if (token_ids && token_ids->size() != logits.size()) {
+                throw std::invalid_argument("[sampling] there must be one token id for each logit");
+            }
+            const nextn::DraftChoice choice = nextn::choose_draft(
+                logits.data(), logits.size(), token_ids ? token_ids->data() : nullptr, position,
+                {temperature, top_k, top_p, min_p, seed});
+            return std::make_pair(require_number(choice.index), choice.probability);
+        },
+        nb::arg("logits").noconvert(), nb::arg("token_ids").none(), nb::arg("position"),
+        nb::arg("temperature"), nb::arg("top_k"), nb::arg("top_p"), nb::arg("min_p"),
+        nb::arg("seed"),
+        "Index that a head drafts from its logits, and its probability at temperature 1.");
 }

@@ -102,22 +102,39 @@ int Executor::add_cache_layer(int kv_heads, int head_width) {
     return static_cast<int>(cache_layers_.size()) - 1;
 }
 
+int Executor::add_hidden_layer(int width) {
+    hidden_layers_.push_back(std::make_unique<HiddenLayer>(HiddenLayer{width, 0, nullptr}));
+    return static_cast<int>(hidden_layers_.size()) - 1;
+}
+
+void Executor::begin_head(int vocab_size, std::vector<int32_t> token_ids) {
+    if (finished_ || has_head()) throw std::logic_error("[executor] a head begins twice, or late");
+    building_ = &head_;
+    head_vocab_ = static_cast<size_t>(vocab_size);
+    head_token_ids_ = std::move(token_ids);
+}
+
 void Executor::add_operation(std::unique_ptr<StepOperation> operation) {
     if (finished_) throw std::logic_error("[executor] an operation was added after the last one");
-    operations_.push_back(std::move(operation));
+    building_->operations.push_back(std::move(operation));
 }
 
 void Executor::add_logits(std::unique_ptr<Logits> operation) {
-    logits_columns_ = static_cast<size_t>(operation->matrix->tiles) * kTileRows;
+    const size_t columns = static_cast<size_t>(operation->matrix->tiles) * kTileRows;
     add_operation(std::move(operation));
+    building_->logits_columns = columns;
 }
 
 void Executor::finish() {
     if (finished_) throw std::logic_error("[executor] finished twice");
+    if (has_head() && head_vocab_ > head_.logits_columns) {
+        throw std::logic_error("[executor] the head has fewer logits than its vocabulary");
+    }
     size_t block_stride = 0;
     for (const auto& layer : cache_layers_) {
         block_stride += layer->head_stride * static_cast<size_t>(layer->kv_heads);
     }
+    for (const auto& layer : hidden_layers_) block_stride += layer->bytes();
     const size_t blocks = static_cast<size_t>(limits_.block_count);
     if (block_stride > 0 && blocks > SIZE_MAX / block_stride) throw std::bad_alloc();
     cache_ = Memory(blocks * block_stride);
@@ -127,34 +144,49 @@ void Executor::finish() {
         layer->data = data;
         data += layer->head_stride * static_cast<size_t>(layer->kv_heads);
     }
-    // Room for the logits of all rows, of which only what is used is ever touched.
-    logits_ = Memory(static_cast<size_t>(limits_.max_rows) * logits_columns_ * sizeof(float));
-    for (const auto& operation : operations_) operation->reserve(scratch_, limits_.max_rows);
+    for (const auto& layer : hidden_layers_) {
+        layer->block_stride = block_stride;
+        layer->data = data;
+        data += layer->bytes();
+    }
+    for (Program* program : {&trunk_, &head_}) {
+        // Room for the logits of all rows, of which only what is used is ever touched.
+        program->logits =
+            Memory(static_cast<size_t>(limits_.max_rows) * program->logits_columns * sizeof(float));
+        for (const auto& operation : program->operations) {
+            operation->reserve(scratch_, limits_.max_rows);
+        }
+    }
     finished_ = true;
 }
 
-const float* Executor::step(const StepRows& rows) {
-    if (!finished_) throw std::logic_error("[executor] a step before the last operation was added");
-    // Two at once would share all buffers.
-    if (stepping_.test_and_set()) {
-        throw std::logic_error("[executor] another thread is running a step");
-    }
-    struct Release {
-        std::atomic_flag& flag;
-        ~Release() { flag.clear(); }
-    } const release{stepping_};
-    StepContext context{rows, kernels_, pool_, scratch_, pool_.size(), logits_.as<float>()};
-    for (const auto& operation : operations_) operation->prepare(context);
+void Executor::run(const Program& program, const StepRows& rows) {
+    StepContext context{rows, kernels_, pool_, scratch_, pool_.size(), program.logits.as<float>()};
+    for (const auto& operation : program.operations) operation->prepare(context);
     pool_.run([&](int thread) {
         const Share share = share_of(rows.count, thread, pool_.size());
         for (const auto& rotary : rotaries_) rotary->fill(rows, share.begin, share.end);
         pool_.barrier();
-        for (const auto& operation : operations_) {
+        for (const auto& operation : program.operations) {
             operation->run(context, thread);
             pool_.barrier();
         }
     });
-    return logits_.as<float>();
+}
+
+Executor::Running::Running(Executor& executor) : flag_(executor.stepping_) {
+    if (!executor.finished_) {
+        throw std::logic_error("[executor] a step before the last operation was added");
+    }
+    if (flag_.test_and_set()) {
+        throw std::logic_error("[executor] another thread is running a step");
+    }
+}
+
+const float* Executor::step(const StepRows& rows) {
+    const Running running(*this);
+    run(trunk_, rows);
+    return trunk_.logits.as<float>();
 }
 
 }  // namespace nextn

@@ -10,6 +10,7 @@
 #include "executor/step.h"
 #include "executor/thread_pool.h"
 #include "kernels/kernels.h"
+#include "sampling/draft.h"
 
 namespace nextn {
 
@@ -18,6 +19,29 @@ struct ExecutorLimits {
     int max_rows;
     int block_count;
     CacheType cache_type;
+};
+
+// Chains of drafted tokens; see src/nextn/backends/drafting.py for the meaning of all fields.
+struct DraftChain {
+    int depth;
+    DraftSettings settings;
+    double least;
+    const float* chances;  // [depths][bins]
+};
+
+struct DraftRequest {
+    std::vector<DraftChain> chains;  // chain i starts at the i-th row that wants logits
+    int depths;
+    int bins;
+};
+
+// [chains][stride], and one count for each chain.
+struct DraftResult {
+    size_t stride;
+    int32_t* tokens;
+    float* chances;
+    float* probabilities;
+    int32_t* counts;
 };
 
 class Executor {
@@ -33,6 +57,10 @@ public:
     int add_vector(const float* values, int width);
     int add_rotary(const double* frequencies, int pairs, bool interleaved, double magnitude);
     int add_cache_layer(int kv_heads, int head_width);
+    int add_hidden_layer(int width);
+    // All operations added from now on are those of the head. Its logits are for `vocab_size`
+    // tokens: those of `token_ids`, or if that is empty, the first ones.
+    void begin_head(int vocab_size, std::vector<int32_t> token_ids);
     void add_operation(std::unique_ptr<StepOperation> operation);
     void add_logits(std::unique_ptr<Logits> operation);
 
@@ -42,6 +70,7 @@ public:
     const float* vector(int index, int width) const;
     RotaryTable& rotary(int index) { return *rotaries_.at(index); }
     const CacheLayer& cache_layer(int index) const { return *cache_layers_.at(index); }
+    const HiddenLayer& hidden_layer(int index) const { return *hidden_layers_.at(index); }
 
     // Allocates what depends on all operations; to be called once, after the last one was added,
     // and before the first step.
@@ -50,7 +79,12 @@ public:
     // Runs one step. The rows have been checked. Returns [rows that want logits][logits_stride()].
     const float* step(const StepRows& rows);
 
-    size_t logits_stride() const { return logits_columns_; }
+    // Runs the head over the rows, and then over the tokens that it drafts. Rows and request have
+    // been checked.
+    void draft(const StepRows& rows, const DraftRequest& request, const DraftResult& result);
+
+    size_t logits_stride() const { return trunk_.logits_columns; }
+    bool has_head() const { return building_ == &head_; }
     int threads() const { return pool_.size(); }
     int max_rows() const { return limits_.max_rows; }
     CacheType cache_type() const { return limits_.cache_type; }
@@ -59,6 +93,26 @@ public:
     size_t cache_bytes() const { return cache_.bytes(); }
 
 private:
+    // The operations of trunk or head, and their logits.
+    struct Program {
+        std::vector<std::unique_ptr<StepOperation>> operations;
+        size_t logits_columns = 0;
+        Memory logits;
+    };
+    // Held while a step or draft runs: two at once would share all buffers.
+    class Running {
+    public:
+        explicit Running(Executor& executor);
+        ~Running() { flag_.clear(); }
+        Running(const Running&) = delete;
+        Running& operator=(const Running&) = delete;
+
+    private:
+        std::atomic_flag& flag_;
+    };
+
+    void run(const Program& program, const StepRows& rows);
+
     const ExecutorLimits limits_;
     const KernelTable& kernels_;
     ThreadPool pool_;
@@ -73,12 +127,15 @@ private:
     std::vector<Vector> vectors_;
     std::vector<std::unique_ptr<RotaryTable>> rotaries_;
     std::vector<std::unique_ptr<CacheLayer>> cache_layers_;
+    std::vector<std::unique_ptr<HiddenLayer>> hidden_layers_;
     Memory cache_;
-    std::vector<std::unique_ptr<StepOperation>> operations_;
+    Program trunk_;
+    Program head_;
+    Program* building_ = &trunk_;
+    size_t head_vocab_ = 0;
+    std::vector<int32_t> head_token_ids_;
     Scratch scratch_;
-    Memory logits_;
     std::atomic_flag stepping_ = ATOMIC_FLAG_INIT;
-    size_t logits_columns_ = 0;
     bool finished_ = false;
 };
 

@@ -68,6 +68,24 @@ struct Add final : StepOperation {
     void run(StepContext& context, int thread) override;
 };
 
+struct Concat final : StepOperation {
+    Buffer out, a, b;
+    void run(StepContext& context, int thread) override;
+};
+
+struct StoreHidden final : StepOperation {
+    Buffer x;
+    const HiddenLayer* cache;
+    bool only_wanted;
+    void run(StepContext& context, int thread) override;
+};
+
+struct LoadHidden final : StepOperation {
+    Buffer out;
+    const HiddenLayer* cache;
+    void run(StepContext& context, int thread) override;
+};
+
 // The shared beginning of Linear and Logits: norm, then quantise (or spread) into row groups.
 struct Prologue {
     Buffer x;

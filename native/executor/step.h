@@ -52,6 +52,24 @@ struct CacheLayer {
     }
 };
 
+// One layer of hidden states: bfloat16 [positions of a block][width], in every cache block.
+struct HiddenLayer {
+    int width;
+    size_t block_stride;  // bytes of one block, with all layers
+    uint8_t* data;        // its part of block 0
+
+    size_t bytes() const {
+        return static_cast<size_t>(kCacheBlockTokens) * static_cast<size_t>(width) * 2;
+    }
+    // The state of one position of a sequence.
+    uint16_t* row(const Segment& segment, int position) const {
+        const size_t block = static_cast<size_t>(segment.table[position / kCacheBlockTokens]);
+        const size_t offset = static_cast<size_t>(position % kCacheBlockTokens);
+        return reinterpret_cast<uint16_t*>(data + block * block_stride) +
+               offset * static_cast<size_t>(width);
+    }
+};
+
 // Cosines and sines of a step's rows for one set of frequencies: [rows][pairs].
 struct RotaryTable {
     std::vector<double> frequencies;

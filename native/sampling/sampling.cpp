@@ -181,6 +181,15 @@ NEXTN_CLONES bool any_hash_up_to(std::uint64_t state, std::size_t first, std::si
     return hit != 0;
 }
 
+NEXTN_CLONES bool any_hash_of(std::uint64_t state, const std::int32_t* ids, std::size_t n,
+                              std::uint64_t limit) {
+    std::uint64_t hit = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+        hit |= token_bits(state, static_cast<std::uint32_t>(ids[i])) <= limit ? 1 : 0;
+    }
+    return hit != 0;
+}
+
 }  // namespace
 
 std::int64_t argmax(const float* logits, std::size_t n) {
@@ -258,7 +267,7 @@ void gumbel(std::uint64_t seed, std::uint64_t position, const std::int32_t* ids,
 }
 
 std::int64_t gumbel_argmax(const float* logits, std::size_t n, double temperature,
-                           std::uint64_t seed, std::uint64_t position) {
+                           std::uint64_t seed, std::uint64_t position, const std::int32_t* ids) {
     const Maxima maxima(logits, n);
     if (maxima.nan) return kNanLogit;
     const std::uint64_t state = row_state(seed, position);
@@ -269,8 +278,11 @@ std::int64_t gumbel_argmax(const float* logits, std::size_t n, double temperatur
     const auto scaled = [&](float logit) {
         return (static_cast<double>(logit) - max) / temperature;
     };
+    const auto bits_of = [&](std::size_t i) {
+        return token_bits(state, ids == nullptr ? i : static_cast<std::uint32_t>(ids[i]));
+    };
     std::size_t best = top;
-    double best_score = gumbel_of_bits(token_bits(state, top));
+    double best_score = gumbel_of_bits(bits_of(top));
     // The largest logit is a strong first guess, so that few other tokens can still win. A block is
     // settled by its largest logit and its smallest hash; logarithms are taken only of hashes small
     // enough to matter.
@@ -282,9 +294,11 @@ std::int64_t gumbel_argmax(const float* logits, std::size_t n, double temperatur
         const std::uint64_t limit = largest_hash(need);
         const std::size_t first = block * kBlock;
         const std::size_t end = std::min(n, first + kBlock);
-        if (!any_hash_up_to(state, first, end - first, limit)) continue;
+        const bool any = ids == nullptr ? any_hash_up_to(state, first, end - first, limit)
+                                        : any_hash_of(state, ids + first, end - first, limit);
+        if (!any) continue;
         for (std::size_t i = first; i < end; ++i) {
-            const std::uint64_t bits = token_bits(state, i);
+            const std::uint64_t bits = bits_of(i);
             if (bits > limit) continue;
             const double score = scaled(logits[i]) + gumbel_of_bits(bits);
             if (score > best_score || (score == best_score && i < best)) {

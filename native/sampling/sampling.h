@@ -33,8 +33,10 @@ void gumbel(std::uint64_t seed, std::uint64_t position, const std::int32_t* ids,
             double* noise);
 
 // The index i with the largest (logits[i] - max(logits)) / temperature + gumbel(seed, position, i).
-// temperature > 0, n >= 1. Returns kNanLogit also if the largest logit is infinite.
+// temperature > 0, n >= 1. Returns kNanLogit also if the largest logit is infinite. With `ids`,
+// index i gets the noise of token ids[i].
 std::int64_t gumbel_argmax(const float* logits, std::size_t n, double temperature,
-                           std::uint64_t seed, std::uint64_t position);
+                           std::uint64_t seed, std::uint64_t position,
+                           const std::int32_t* ids = nullptr);
 
 }  // namespace nextn

@@ -12,6 +12,16 @@ def gumbel(seed: int, position: int, ids: NDArray[np.int32]) -> NDArray[np.float
 def gumbel_argmax(
     logits: NDArray[np.float32], temperature: float, seed: int, position: int
 ) -> int: ...
+def choose_draft(
+    logits: NDArray[np.float32],
+    token_ids: NDArray[np.int32] | None,
+    position: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    seed: int,
+) -> tuple[int, float]: ...
 
 # native/bindings/module.cpp
 def available_kernels() -> list[str]: ...
@@ -91,6 +101,12 @@ class Executor:
     def logits(
         self, x: int, matrix: int, scale: float, norm_weight: int, epsilon: float
     ) -> None: ...
+    def concat(self, out: int, a: int, b: int) -> None: ...
+    def add_hidden_layer(self, width: int) -> int: ...
+    def store_hidden(self, x: int, layer: int, only_wanted: bool) -> None: ...
+    def load_hidden(self, out: int, layer: int) -> None: ...
+    def begin_head(self, vocab_size: int, token_ids: NDArray[np.int32] | None) -> None:
+        """All operations added from now on are those of the head."""
     def finish(self) -> None: ...
     def step(
         self,
@@ -101,6 +117,26 @@ class Executor:
         block_tables: NDArray[np.int32],
         vocab_size: int,
     ) -> NDArray[np.float32]: ...
+    def draft(
+        self,
+        tokens: NDArray[np.int32],
+        positions: NDArray[np.int32],
+        slots: NDArray[np.int32],
+        wants_logits: NDArray[np.bool_],
+        block_tables: NDArray[np.int32],
+        depths: NDArray[np.int32],
+        temperature: NDArray[np.float64],
+        top_k: NDArray[np.int32],
+        top_p: NDArray[np.float64],
+        min_p: NDArray[np.float64],
+        seeds: NDArray[np.uint64],
+        least: NDArray[np.float64],
+        chances: NDArray[np.float32],
+        out_tokens: NDArray[np.int32],
+        out_chances: NDArray[np.float32],
+        out_probabilities: NDArray[np.float32],
+        out_counts: NDArray[np.int32],
+    ) -> None: ...
     @property
     def weight_bytes(self) -> int: ...
     @property

@@ -24,6 +24,7 @@ def unfinished() -> _native.Executor:
     executor.add_vector(np.ones(16, np.float32))
     executor.add_rotary(np.ones(16), False, 1.0)
     executor.add_cache_layer(1, WIDTH)
+    executor.add_hidden_layer(WIDTH)
     return executor
 
 
@@ -74,6 +75,16 @@ IMPOSSIBLE: dict[str, Callable[[_native.Executor], Any]] = {
     "attention in one buffer": lambda e: e.attend(0, 0, 0, 1, 0, 1, 1, 0, 0, -1, 0, -1),
     "attention without a cache": lambda e: e.attend(0, 0, 1, 1, 1, 1, 1, 0, -1, -1, 0, -1),
     "attention over a wider value": lambda e: e.attend(0, 0, 1, 2, 0, 1, 1, 0, -1, -1, 0, -1),
+    "joint of other widths": lambda e: e.concat(2, 0, 2),
+    "joint into one of the two": lambda e: e.concat(2, 2, 0),
+    "hidden layer without width": lambda e: e.add_hidden_layer(0),
+    "hidden layer of 2**28 columns": lambda e: e.add_hidden_layer(1 << 28),
+    "hidden state of another width": lambda e: e.store_hidden(2, 0, False),
+    "hidden state without a layer": lambda e: e.store_hidden(0, 1, False),
+    "hidden state into another width": lambda e: e.load_hidden(2, 0),
+    "hidden state of a negative layer": lambda e: e.load_hidden(0, -1),
+    "head without a vocabulary": lambda e: e.begin_head(0, None),
+    "head with too few ids": lambda e: e.begin_head(3, np.zeros(2, np.int32)),
     "logits of another width": lambda e: e.logits(2, 0, 1.0, -1, 0),
     "logits with a shorter norm": lambda e: e.logits(0, 0, 1.0, 1, 0),
 }
@@ -161,3 +172,84 @@ def test_the_order_of_building_and_stepping_is_enforced() -> None:
 def test_arrays_of_a_step_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):
         step(finished(), **changes)
+
+
+def headed() -> _native.Executor:
+    executor = unfinished()
+    executor.embed(0, F32, VOCAB, WIDTH, table(), 1.0)
+    executor.store_hidden(0, 0, False)
+    executor.logits(0, 0, 1.0, -1, 0)
+    executor.begin_head(VOCAB, None)
+    executor.load_hidden(0, 0)
+    executor.logits(0, 0, 1.0, -1, 0)
+    executor.finish()
+    return executor
+
+
+def draft(executor: _native.Executor, **changes: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "tokens": np.zeros(2, np.int32),
+        "positions": np.arange(2, dtype=np.int32),
+        "slots": np.zeros(2, np.int32),
+        "wants_logits": np.array([False, True]),
+        "block_tables": np.zeros((1, 1), np.int32),
+        "depths": np.array([3], np.int32),
+        "temperature": np.zeros(1),
+        "top_k": np.zeros(1, np.int32),
+        "top_p": np.ones(1),
+        "min_p": np.zeros(1),
+        "seeds": np.zeros(1, np.uint64),
+        "least": np.zeros(1),
+        "chances": np.ones((1, 1, 1), np.float32),
+        "out_tokens": np.zeros((1, 3), np.int32),
+        "out_chances": np.zeros((1, 3), np.float32),
+        "out_probabilities": np.zeros((1, 3), np.float32),
+        "out_counts": np.zeros(1, np.int32),
+        **changes,
+    }
+    executor.draft(**arguments)
+    return arguments
+
+
+def test_a_head_is_built_after_the_trunk_and_once() -> None:
+    executor = unfinished()
+    executor.begin_head(VOCAB, None)
+    with pytest.raises(RuntimeError, match="twice"):
+        executor.begin_head(VOCAB, None)
+    with pytest.raises(RuntimeError, match="fewer logits"):
+        executor.finish()
+    with pytest.raises(RuntimeError, match="late"):
+        finished().begin_head(VOCAB, None)
+    with pytest.raises(RuntimeError, match="there is no head"):
+        draft(finished())
+    assert draft(headed())["out_counts"].tolist() == [3]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokens": np.zeros(0, np.int32)},
+        {"tokens": np.zeros(2, np.int64)},
+        {"slots": np.zeros(3, np.int32)},
+        {"wants_logits": np.ones(2, np.bool_)},
+        {"wants_logits": np.zeros(2, np.bool_)},
+        {"depths": np.array([4], np.int32)},
+        {"depths": np.array([0], np.int32)},
+        {"depths": np.array([1, 1], np.int32)},
+        {"positions": np.array([30, 31], np.int32)},
+        {"temperature": np.full(1, -1.0)},
+        {"temperature": np.zeros(1, np.float32)},
+        {"seeds": np.zeros(1, np.int64)},
+        {"chances": np.ones((1, 0, 1), np.float32)},
+        {"chances": np.ones((2, 1, 1), np.float32)},
+        {"out_tokens": np.zeros((1, 2), np.int32)},
+        {"out_tokens": np.zeros((2, 3), np.int32)},
+        {"out_chances": np.zeros((1, 2), np.float32)},
+        {"out_probabilities": np.zeros((0, 3), np.float32)},
+        {"out_counts": np.zeros(2, np.int32)},
+    ],
+    ids=str,
+)
+def test_arrays_of_a_draft_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        draft(headed(), **changes)

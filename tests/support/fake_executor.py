@@ -55,6 +55,7 @@ class FakeExecutor:
     """
 
     backend = "fake"
+    has_head = False
     threads = 1
     vocab_size = VOCAB
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nextn.backends.base import BLOCK_TOKENS, CACHE_TYPES, Executor, Rows, check_rows
+from nextn.backends.drafting import Chains, Drafted
 from nextn.errors import RequestError
 from nextn.files import Checkpoint
 
@@ -15,6 +16,8 @@ __all__ = [
     "BACKENDS",
     "BLOCK_TOKENS",
     "CACHE_TYPES",
+    "Chains",
+    "Drafted",
     "Executor",
     "Rows",
     "check_cache_type",
@@ -35,11 +38,12 @@ def create_executor(
     max_rows: int = 512,
     cache_type: str = "f16",
     plan: Plan | None = None,
+    head: Plan | None = None,
 ) -> Executor:
     """Load a checkpoint's weights into an executor.
 
     Args:
-        checkpoint: the model.
+        checkpoint: the model; with a head, the tensors of both.
         backend: one of `BACKENDS`.
         threads: threads that compute; by default one for each physical core that the process may
             use.
@@ -48,6 +52,7 @@ def create_executor(
         max_rows: most rows of one step.
         cache_type: one of `CACHE_TYPES`; `reference` keeps float32 whatever it is.
         plan: the fused plan of the checkpoint, if the caller has it already.
+        head: the fused plan of a prediction head over the same cache as `plan`.
 
     Raises:
         RequestError: a backend or cache type that does not exist, or an impossible number of
@@ -72,6 +77,7 @@ def create_executor(
         return ReferenceExecutor(
             checkpoint,
             plan,
+            head=head,
             context_length=context_length,
             block_count=block_count,
             max_rows=max_rows,
@@ -81,6 +87,7 @@ def create_executor(
     return CpuExecutor(
         checkpoint,
         plan,
+        head=head,
         threads=threads,
         context_length=context_length,
         block_count=block_count,

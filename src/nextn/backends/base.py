@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from nextn.backends.drafting import Chains, Drafted
 
 BLOCK_TOKENS = 32
 """Positions per block of the key/value cache; the native kernels are built for this number."""
@@ -52,8 +55,12 @@ class Executor(Protocol):
     into chunks. This holds bit for bit for the `cpu` executor; `reference` promises it only within
     rounding, since NumPy's matrix product picks its order of summation by shape.
 
+    An executor may have a prediction head, whose keys, values and hidden states live in the same
+    cache blocks. With or without it, the logits are the same.
+
     Attributes:
         backend: name of the executor.
+        has_head: whether it has a head, so that `draft` may be called.
         vocab_size: width of the logits.
         max_rows: most rows of one step.
         block_count: blocks of the key/value cache.
@@ -62,6 +69,7 @@ class Executor(Protocol):
     """
 
     backend: str
+    has_head: bool
     vocab_size: int
     max_rows: int
     block_count: int
@@ -77,6 +85,23 @@ class Executor(Protocol):
 
         Raises:
             ValueError: rows that break the rules of `Rows` (a defect of the caller).
+        """
+        ...
+
+    def draft(self, rows: Rows, chains: Chains) -> Drafted:
+        """Run the head over rows, and draft tokens after some of them.
+
+        The rows fill the head's part of the cache. The trunk must have computed all positions
+        before each row's, and the head all positions before the first row of its slot. From the
+        first row of a chain on, what is in the cache counts as not computed by the trunk, and from
+        the row after it on, as not computed by the head.
+
+        Args:
+            rows: tokens that are known; those that want logits start a chain.
+            chains: one for each of these.
+
+        Raises:
+            ValueError: rows or chains that break the rules (a defect of the caller).
         """
         ...
 

@@ -75,3 +75,48 @@ def gumbel_argmax(logits: NDArray[np.float32], temperature: float, seed: int, po
     ids = np.arange(logits.size, dtype=np.int32)
     scaled = (logits.astype(np.float64) - float(logits.max())) / temperature
     return int(np.argmax(scaled + gumbel(seed, position, ids)))
+
+
+def choose_draft(
+    logits: NDArray[np.float32],
+    token_ids: NDArray[np.int32] | None,
+    position: int,
+    *,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    seed: int,
+) -> tuple[int, float]:
+    """What a head drafts: what `Sampler` would choose from these logits, and how sure the head is.
+
+    Args:
+        logits: float32 [n].
+        token_ids: int32 [n], the token of each logit, whose noise it gets; None: its index.
+        position: of the drafted token.
+        temperature: this and the others as in `SamplingParams`.
+        top_k: see there.
+        top_p: see there.
+        min_p: see there.
+        seed: of the noise.
+
+    Returns:
+        The index of the chosen logit, and its probability at temperature 1 without filters.
+    """
+    if temperature == 0.0:
+        index = argmax(logits)
+    else:
+        order = np.argsort(-logits, kind="stable").astype(np.int32)
+        order = order[: top_k or logits.size]
+        values = logits[order].astype(np.float64)
+        if top_p < 1.0:
+            weights = np.exp(values - values[0])
+            enough = np.searchsorted(np.cumsum(weights / weights.sum()), top_p)
+            order, values = order[: enough + 1], values[: enough + 1]
+        if min_p > 0.0:
+            kept = values >= values[0] + np.log(min_p)
+            order, values = order[kept], values[kept]
+        ids = order if token_ids is None else token_ids[order]
+        scores = (values - values[0]) / temperature + gumbel(seed, position, ids)
+        index = int(order[np.argmax(scores)])
+    return index, float(np.exp(float(logits[index]) - logsumexp(logits)))

@@ -8,15 +8,18 @@ from numpy.typing import NDArray
 from nextn import _native
 from nextn.backends.base import BLOCK_TOKENS, Rows, check_rows
 from nextn.backends.cpu.threads import check_threads, default_threads
+from nextn.backends.drafting import Chains, Drafted, check_chains
 from nextn.errors import UnsupportedModelError
 from nextn.files import Checkpoint
 from nextn.plan import (
     Activate,
     Add,
     Attend,
+    Concat,
     Embed,
     HeadNorm,
     Linear,
+    LoadHidden,
     Logits,
     Norm,
     NormWeight,
@@ -24,6 +27,7 @@ from nextn.plan import (
     Plan,
     Rope,
     Rotary,
+    StoreHidden,
     Value,
     Weight,
     assign_buffers,
@@ -55,6 +59,7 @@ class CpuExecutor:
         checkpoint: Checkpoint,
         plan: Plan,
         *,
+        head: Plan | None = None,
         threads: int | None = None,
         context_length: int,
         block_count: int,
@@ -65,8 +70,10 @@ class CpuExecutor:
         """Load the weights.
 
         Args:
-            checkpoint: the model; must stay open as long as the executor lives.
+            checkpoint: the model, with the tensors of its head; must stay open as long as the
+                executor lives.
             plan: its fused plan.
+            head: the fused plan of a head over the same cache, if there is one.
             threads: threads that compute; None chooses.
             context_length: most positions of a sequence.
             block_count: blocks of the key/value cache.
@@ -84,20 +91,34 @@ class CpuExecutor:
         self.max_rows = max_rows
         self.block_count = block_count
         self.context_length = context_length
+        self.has_head = head is not None
         self._checkpoint = checkpoint
-        _check_shapes(checkpoint, plan, cache_type)
+        plans = [plan] if head is None else [plan, head]
+        for each in plans:
+            _check_shapes(checkpoint, each, cache_type)
         self._native = _native.Executor(
             self.threads, max_rows, block_count, self.kernels, cache_type
         )
-        self._matrices: dict[str, int] = {}
+        self._matrices: dict[tuple[str, tuple[int, ...] | None], int] = {}
         self._vectors: dict[str, int] = {}
         self._rotaries: dict[Rotary, int] = {}
-        # Products of an activation are small but for a few that are huge. Quantised with one scale
-        # per 32 columns, they cause half of the divergence from exact arithmetic; so they get one
-        # per 16, which takes more time.
-        self._activated: set[Value] = set()
-        self._packed = {op.weight.name for op in plan.operations if isinstance(op, Logits)}
+        self._packed = {
+            op.weight.name
+            for each in plans
+            for op in each.operations
+            if isinstance(op, Logits) and op.rows is None
+        }
+        for kv_heads, head_width in plans[-1].cache_layers:
+            self._native.add_cache_layer(kv_heads, head_width)
+        for width in plans[-1].hidden_layers:
+            self._native.add_hidden_layer(width)
+        self._buffers: list[tuple[int, int]] = []  # (width, number)
         self._build(plan)
+        if head is not None:
+            ids = None if head.token_ids is None else np.array(head.token_ids, np.int32)
+            self._native.begin_head(head.vocab_size, ids)
+            self._build(head)
+        self._native.finish()
 
     def step(self, rows: Rows) -> NDArray[np.float32]:
         """See `Executor.step`."""
@@ -116,19 +137,63 @@ class CpuExecutor:
             self.vocab_size,
         )
 
+    def draft(self, rows: Rows, chains: Chains) -> Drafted:
+        """See `Executor.draft`."""
+        if not self.has_head:
+            raise ValueError("[draft] the executor has no head")
+        check_rows(
+            rows,
+            max_rows=self.max_rows,
+            block_count=self.block_count,
+            vocab_size=self.vocab_size,
+        )
+        check_chains(rows, chains, block_count=self.block_count)
+        drafted = Drafted.empty(chains)
+        self._native.draft(
+            rows.tokens,
+            rows.positions,
+            rows.slots,
+            rows.wants_logits,
+            rows.block_tables,
+            chains.depths,
+            chains.temperature,
+            chains.top_k,
+            chains.top_p,
+            chains.min_p,
+            chains.seeds,
+            chains.least,
+            chains.chances,
+            drafted.tokens,
+            drafted.chances,
+            drafted.probabilities,
+            drafted.counts,
+        )
+        return drafted
+
     def close(self) -> None:
         """Give back the memory and the threads; the executor cannot be used afterwards."""
         vars(self).pop("_native", None)
 
     def _build(self, plan: Plan) -> None:
+        """Add the operations of trunk or head, which use the same buffers."""
+        # Products of an activation are small but for a few that are huge. Quantised with one scale
+        # per 32 columns, they cause half of the divergence from exact arithmetic; so they get one
+        # per 16, which takes more time.
+        self._activated: set[Value] = set()
         buffers = assign_buffers(plan)
-        numbers = [self._native.add_buffer(width) for width in buffers.widths]
+        free = self._buffers.copy()
+        numbers = []
+        for width in buffers.widths:
+            found = next((buffer for buffer in free if buffer[0] == width), None)
+            if found is None:
+                found = width, self._native.add_buffer(width)
+                self._buffers.append(found)
+            else:
+                free.remove(found)
+            numbers.append(found[1])
         self._buffer_of = {value: numbers[b] for value, b in buffers.buffer_of.items()}
-        for kv_heads, head_width in plan.cache_layers:
-            self._native.add_cache_layer(kv_heads, head_width)
         for operation in plan.operations:
             self._add(operation)
-        self._native.finish()
 
     def _add(self, operation: Operation) -> None:
         native, buffer = self._native, self._buffer
@@ -173,9 +238,15 @@ class CpuExecutor:
                 native.rope(buffer(out), buffer(x), self._rotary(rotary), heads)
             case Attend():
                 self._add_attend(operation)
-            case Logits(x, weight, norm):
+            case Concat(out, a, b):
+                native.concat(buffer(out), buffer(a), buffer(b))
+            case StoreHidden(x, layer, only_wanted):
+                native.store_hidden(buffer(x), layer, only_wanted)
+            case LoadHidden(out, layer):
+                native.load_hidden(buffer(out), layer)
+            case Logits(x, weight, norm, rows):
                 native.logits(
-                    buffer(x), self._matrix(weight), self._scale(weight), *self._norm(norm)
+                    buffer(x), self._matrix(weight, rows), self._scale(weight), *self._norm(norm)
                 )
 
     def _add_attend(self, op: Attend) -> None:
@@ -202,17 +273,23 @@ class CpuExecutor:
     def _norm(self, norm: NormWeight | None) -> tuple[int, float]:
         return (_ABSENT, 0.0) if norm is None else (self._vector(norm.weight), norm.epsilon)
 
-    def _matrix(self, weight: Weight) -> int:
-        if weight.name not in self._matrices:
+    def _matrix(self, weight: Weight, rows: tuple[int, ...] | None = None) -> int:
+        """A packed matrix, or only some rows of one."""
+        key = weight.name, rows
+        if key not in self._matrices:
             tensor = self._checkpoint.tensors[weight.name]
+            data, mapped, count = tensor.data, tensor.mapped, weight.rows
+            if rows is not None:
+                data = data.reshape(weight.rows, -1)[np.array(rows)].reshape(-1)
+                mapped, count = False, len(rows)
             try:
-                self._matrices[weight.name] = self._native.add_matrix(
-                    tensor.block_type.id, weight.rows, weight.columns, tensor.data, tensor.mapped
+                self._matrices[key] = self._native.add_matrix(
+                    tensor.block_type.id, count, weight.columns, data, mapped
                 )
             except ValueError:
                 tensor.check_finite()  # says where it is
                 raise
-        return self._matrices[weight.name]
+        return self._matrices[key]
 
     def _scale(self, weight: Weight) -> float:
         """What a matrix is multiplied by as a whole."""

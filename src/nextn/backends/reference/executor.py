@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextn.backends.base import BLOCK_TOKENS, Rows, check_rows
+from nextn.backends.drafting import Chains, Drafted, check_chains
 from nextn.backends.reference import operations as ops
 from nextn.files import Checkpoint
 from nextn.plan import (
@@ -27,6 +28,7 @@ from nextn.plan import (
     Value,
     Weight,
 )
+from nextn.sampling.reference import choose_draft
 
 Array = NDArray[np.float32]
 
@@ -42,6 +44,7 @@ class ReferenceExecutor:
         checkpoint: Checkpoint,
         plan: Plan,
         *,
+        head: Plan | None = None,
         context_length: int,
         block_count: int,
         max_rows: int,
@@ -53,29 +56,92 @@ class ReferenceExecutor:
         self._checkpoint = checkpoint
         self._plan = plan
         self._weights: dict[str, Array] = {}
-        shapes = [(block_count, BLOCK_TOKENS, *layer) for layer in plan.cache_layers]
+        self._head = head
+        self.has_head = head is not None
+        cached = plan if head is None else head
+        shapes = [(block_count, BLOCK_TOKENS, *layer) for layer in cached.cache_layers]
         self._keys = [np.zeros(shape, np.float32) for shape in shapes]
         self._values = [np.zeros(shape, np.float32) for shape in shapes]
         self._hidden = [
-            np.zeros((block_count, BLOCK_TOKENS, width), np.float32) for width in plan.hidden_layers
+            np.zeros((block_count, BLOCK_TOKENS, width), np.float32)
+            for width in cached.hidden_layers
         ]
 
     def step(self, rows: Rows) -> Array:
         """See `Executor.step`."""
+        self._check(rows)
+        return self._run_plan(self._plan, rows)
+
+    def draft(self, rows: Rows, chains: Chains) -> Drafted:
+        """See `Executor.draft`."""
+        if self._head is None:
+            raise ValueError("[draft] the executor has no head")
+        self._check(rows)
+        check_chains(rows, chains, block_count=self.block_count)
+        drafted = Drafted.empty(chains)
+        token_ids = None if self._head.token_ids is None else np.array(self._head.token_ids)
+        going = np.arange(len(chains.depths))  # chains that want another token
+        for depth in range(1 + drafted.tokens.shape[1]):
+            logits = self._run_plan(self._head, rows)
+            wanted = np.flatnonzero(rows.wants_logits)
+            next_rows: list[tuple[int, int]] = []  # (row that ended, chain)
+            for row, chain, values in zip(wanted, going, logits, strict=True):
+                index, probability = choose_draft(
+                    values,
+                    token_ids,
+                    int(rows.positions[row]) + 1,
+                    temperature=float(chains.temperature[chain]),
+                    top_k=int(chains.top_k[chain]),
+                    top_p=float(chains.top_p[chain]),
+                    min_p=float(chains.min_p[chain]),
+                    seed=int(chains.seeds[chain]),
+                )
+                token = index if token_ids is None else int(token_ids[index])
+                table = chains.chances[chain]
+                chance = table[
+                    min(depth, len(table) - 1),
+                    min(int(np.float32(probability) * table.shape[1]), table.shape[1] - 1),
+                ]
+                drafted.tokens[chain, depth] = token
+                drafted.probabilities[chain, depth] = probability
+                drafted.chances[chain, depth] = chance
+                drafted.counts[chain] = depth + 1
+                product = np.prod(drafted.chances[chain, : depth + 1], dtype=np.float64)
+                if depth + 1 < chains.depths[chain] and product >= chains.least[chain]:
+                    next_rows.append((int(row), int(chain)))
+            if not next_rows:
+                break
+            ended = np.array([row for row, _ in next_rows])
+            going = np.array([chain for _, chain in next_rows])
+            rows = Rows(
+                drafted.tokens[going, depth],
+                rows.positions[ended] + 1,
+                rows.slots[ended],
+                np.ones(len(ended), np.bool_),
+                rows.block_tables,
+            )
+        return drafted
+
+    def _check(self, rows: Rows) -> None:
         check_rows(
             rows,
             max_rows=self.max_rows,
             block_count=self.block_count,
             vocab_size=self.vocab_size,
         )
+
+    def _run_plan(self, plan: Plan, rows: Rows) -> Array:
         live: dict[int, Array] = {}
-        logits: Array = np.empty((0, self.vocab_size), np.float32)
-        for operation in self._plan.operations:
+        logits: Array = np.empty((0, plan.vocab_size), np.float32)
+        for operation in plan.operations:
             if isinstance(operation, Logits):
                 x = live[operation.x.index][rows.wants_logits]
                 normed = self._norm(x, operation.norm)
+                matrix = self._weight(operation.weight)
+                if operation.rows is not None:
+                    matrix = matrix[np.array(operation.rows)]
                 # In this order BLAS is fastest for a matrix that is much larger than the rows.
-                logits = np.ascontiguousarray((self._weight(operation.weight) @ normed.T).T)
+                logits = np.ascontiguousarray((matrix @ normed.T).T)
                 logits *= self._scale(operation.weight)
             else:
                 self._run(operation, rows, live)
