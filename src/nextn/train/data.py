@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from nextn.backends import BLOCK_TOKENS, create_executor
+from nextn.backends import BLOCK_TOKENS, Executor, create_executor
 from nextn.errors import RequestError
 from nextn.files import Checkpoint
 from nextn.models import load_model_plan
@@ -19,7 +19,7 @@ from nextn.train.prompts import SeedPrompt
 from nextn.train.settings import DataSettings
 from nextn.train.shards import TextStore
 from nextn.train.tasks import HeldOutTasks, Tasks
-from nextn.train.writer import HiddenExecutor, TaskSource, Text, Writer
+from nextn.train.writer import TaskSource, Text, Writer
 
 _SHARD_TOKENS = 1 << 15
 _MOST_PROMPT = 640
@@ -125,8 +125,8 @@ def _collect(
 
 def _executor(
     trunk: Checkpoint, threads: int | None, longest: int, sequences: int
-) -> HiddenExecutor:
-    executor = create_executor(
+) -> Executor:
+    return create_executor(
         trunk,
         threads=threads,
         context_length=longest,
@@ -134,7 +134,6 @@ def _executor(
         max_rows=max(_MAX_ROWS, sequences),
         plan=fuse(load_model_plan(trunk, "post")),
     )
-    return cast(HiddenExecutor, executor)
 
 
 def _digest(prompts: tuple[Sequence[SeedPrompt], Sequence[SeedPrompt]]) -> str:

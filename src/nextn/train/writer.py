@@ -17,14 +17,6 @@ from nextn.backends.base import BLOCK_TOKENS, Executor, Rows
 from nextn.sampling import Sampler, SamplingParams
 
 
-class HiddenExecutor(Executor, Protocol):
-    """An executor whose plan keeps hidden states, and which lets them be read."""
-
-    def read_hidden(self, layer: int, blocks: NDArray[np.int32]) -> NDArray[np.uint16]:
-        """Hidden states of cache blocks, as bfloat16 bits: uint16 [blocks, BLOCK_TOKENS, width]."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Task:
     """A text to be written.
@@ -89,7 +81,7 @@ class Writer:
             of full length.
     """
 
-    def __init__(self, executor: HiddenExecutor, ends: frozenset[int], sequences: int) -> None:
+    def __init__(self, executor: Executor, ends: frozenset[int], sequences: int) -> None:
         self._executor = executor
         self._ends = ends
         self._blocks = -(-executor.context_length // BLOCK_TOKENS)
