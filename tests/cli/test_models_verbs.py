@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -109,9 +110,10 @@ def test_a_model_of_the_hub_runs_and_is_shown_by_its_listed_name(
     (repository / "refs/main").write_text("a" * 40)
     page = cli("show", "hf:user/repo").stdout
     assert "hf:user/repo:Q4_K_M" in page
-    assert "mtp-tiny.gguf, 4 bytes; this version of nextn does not use it yet" in page
+    assert re.search(r"head not used  .*mtp-tiny\.gguf: .*truncated", page)
     record = json.loads(cli("show", "user/repo:q4_k_m", "--json").stdout)
-    assert record["head_file"] == str(snapshot / "mtp-tiny.gguf")
+    (rejected,) = record["rejected_heads"]
+    assert rejected.startswith(str(snapshot / "mtp-tiny.gguf"))
     done = cli("run", "user/repo:Q4_K_M", "hello", "-n", "3", "--offline")
     assert done.exit_code == 0, done.stderr
     refused = cli("run", "hf:user/repo:Q8_0", "hello", "--offline")

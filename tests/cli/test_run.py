@@ -10,6 +10,7 @@ import pytest
 import nextn
 from nextn.cli.statistics import statistics_line
 from tests.cli.conftest import RunCli
+from tests.support.tiny_gguf import TinyHead, write_tiny_head, write_tiny_model
 
 MESSAGE = "the rain in and on"
 
@@ -159,3 +160,23 @@ def test_the_default_model_answers(smollm2_path: Path, cli: RunCli) -> None:
     result = cli("run", smollm2_path, "What is 2+2? Answer briefly.", "--temp", 0, "-n", 20)
     assert result.exit_code == 0
     assert "4" in result.stdout
+
+
+def test_the_head_that_was_found_is_named_at_the_start(cli: RunCli, tmp_path: Path) -> None:
+    path = tmp_path / "both.gguf"
+    write_tiny_model(path, "llama", head=TinyHead())
+    line = "prediction head inside the model's file (1 block, "
+    said = cli("run", path, MESSAGE, "-n", 3).stderr.splitlines()[0]
+    assert said.startswith(line)
+    assert said.endswith("F32, drafts 320 tokens); --mtp off writes the same text without it")
+    for silent in (["--quiet"], ["--mtp", "off"], ["--head", "none"]):
+        assert line not in cli("run", path, MESSAGE, "-n", 3, *silent).stderr
+
+
+def test_a_head_that_does_not_fit_is_said_to_be_left_out(cli: RunCli, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "tiny.gguf", "llama")
+    write_tiny_head(tmp_path / "mtp-tiny.gguf", "llama", TinyHead(), layers=3)
+    result = cli("run", tmp_path / "tiny.gguf", MESSAGE, "-n", 3)
+    assert result.exit_code == 0
+    assert "head not used: " in result.stderr
+    assert "mtp-tiny.gguf: llama.block_count: a head for a trunk of 3 blocks" in result.stderr

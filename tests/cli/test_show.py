@@ -10,7 +10,7 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 
 import nextn
 from tests.cli.conftest import RunCli
-from tests.support.tiny_gguf import write_tiny_model
+from tests.support.tiny_gguf import TinyHead, write_tiny_head, write_tiny_model
 
 
 def record(cli: RunCli, *arguments: object) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def test_the_groups_hold_all_tensors_with_their_formats(cli: RunCli, tmp_path: P
     [
         (None, False, "no", "head           no"),
         (0, False, "no", "head           no"),
-        (1, True, "yes", "yes: 1 layer, 3 tensors"),
+        (1, True, "yes", "1 layer, 3 nextn tensors"),
         (1, False, "missing", "declared but missing: llama.nextn_predict_layers says 1 layer"),
         (None, True, "undeclared", "undeclared: 3 nextn tensors"),
     ],
@@ -141,3 +141,56 @@ def test_the_page_says_what_people_ask_for(cli: RunCli, tiny: Path, tiny_base: P
     for part in ("llama", "parameters", "F32", "320 tokens", "512 tokens", "template  yes"):
         assert part in page
     assert "chat template  no" in cli("show", tiny_base).stdout
+
+
+def test_the_head_that_runs_is_shown_wherever_it_is(
+    cli: RunCli, tiny: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    head = TinyHead(draft_vocab=range(100))
+    write_tiny_head(alone / "some.gguf", "llama", head)
+    write_tiny_model(tmp_path / "both.gguf", "llama", head=head)
+    for arguments, where in (
+        ((tmp_path / "both.gguf",), "inside the model's file"),
+        ((tiny, "--head", alone / "some.gguf"), str(alone / "some.gguf")),
+    ):
+        page = cli("show", *arguments).stdout
+        assert f"head           {where} (1 block, " in page
+        assert ", F32, drafts 100 of 320 tokens)" in page
+        found = record(cli, *arguments)
+        assert found["used_head"]["draft_vocabulary"] == 100
+        assert found["used_head"]["bytes"] == sum(
+            tensor.n_bytes for tensor in GGUFReader(alone / "some.gguf").tensors
+        )
+    assert record(cli, tmp_path / "both.gguf", "--head", "none")["used_head"] is None
+
+
+def test_the_memory_of_a_head_counts(cli: RunCli, tmp_path: Path) -> None:
+    path = tmp_path / "both.gguf"
+    write_tiny_model(path, "llama", head=TinyHead())
+    without, with_head = (
+        record(cli, path, "-c", 128, "--head", head)["memory"] for head in ("none", "auto")
+    )
+    # Keys and values of one more block, and 64 elements of hidden state; of 2 bytes each.
+    assert with_head["cache_per_token"] - without["cache_per_token"] == 2 * (2 * 2 * 16 + 64)
+    assert with_head["weights"] > without["weights"]
+    assert with_head["working"] > without["working"]
+    with nextn.load(path, context=128, max_sequences=1) as model:
+        native = model.executor._native
+        assert with_head["cache"] == native.cache_bytes
+        assert with_head["weights"] >= native.weight_bytes
+
+
+def test_a_head_that_does_not_fit_is_an_error_only_if_it_was_asked_for(
+    cli: RunCli, tiny: Path, tmp_path: Path
+) -> None:
+    write_tiny_head(tmp_path / "head.gguf", "llama", TinyHead(), layers=3)
+    result = cli("show", tiny, "--head", tmp_path / "head.gguf")
+    assert result.exit_code == 2
+    assert "head.gguf: llama.block_count: a head for a trunk of 3 blocks" in result.stderr
+    write_tiny_model(tmp_path / "tiny.gguf", "llama")
+    write_tiny_head(tmp_path / "mtp-tiny.gguf", "llama", TinyHead(), layers=3)
+    page = cli("show", tmp_path / "tiny.gguf").stdout
+    assert "head           no" in page
+    assert "mtp-tiny.gguf: llama.block_count: a head for a trunk of 3 blocks" in page

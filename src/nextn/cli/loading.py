@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+from nextn.cli.head_text import head_text
+from nextn.cli.options import wanted_head
 from nextn.cli.output import say
 from nextn.cli.progress import ProgressDisplay
 from nextn.cli.text import bytes_text, one_line, seconds_text
@@ -47,15 +49,18 @@ def load_model(name: str, options: dict[str, Any]) -> Model:
     source = find_model(name, offline=options["offline"], quiet=quiet)
     started = time.perf_counter()
     model = load(
-        str(source.path.absolute()),
+        source,
         threads=options["threads"],
         context=options["context"],
         backend=options["backend"],
         cache_type=options["cache_type"],
         max_sequences=1,
+        head=wanted_head(options),
         offline=True,
     )
-    model.name = source.name
+    if not quiet:
+        for line in head_lines(model):
+            say(one_line(line))
     if options["verbose"]:
         taken = seconds_text(time.perf_counter() - started)
         say(
@@ -69,3 +74,13 @@ def load_model(name: str, options: dict[str, Any]) -> Model:
             f"{model.executor.threads} threads, backend {model.executor.backend}"
         )
     return model
+
+
+def head_lines(model: Model) -> list[str]:
+    """What to say at the start about the head of a model, and about those that do not fit."""
+    lines = [f"head not used: {reason}" for reason in model.rejected_heads]
+    if model.head is not None:
+        lines.append(
+            f"prediction head {head_text(model.head)}; --mtp off writes the same text without it"
+        )
+    return lines

@@ -6,13 +6,16 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nextn.backends import BLOCK_TOKENS
 from nextn.engine.memory import available_memory
 from nextn.errors import FileFormatError, NextnError, RequestError
 from nextn.files import Checkpoint, Tensor
 from nextn.files.gguf import LazyStrings
-from nextn.models.head_tensors import head_tensor_names
+from nextn.heads import AUTOMATIC, FoundHead, find_head
+from nextn.models.head_tensors import declared_head_layers, head_tensor_names
+from nextn.models.nextn_head import HeadedModel
 
 _BLOCK = re.compile(r"^blk\.\d+\.")
 _GROUPS = ("embedding", "attention", "feed-forward", "experts", "output", "norms", "head", "other")
@@ -111,7 +114,9 @@ class ModelFacts:
         pre_tokenizer: how it splits text into words.
         chat_template: whether it has one.
         head: whether it has a prediction head.
-        memory: what running it takes; None if it cannot be run.
+        used_head: the head that is used, wherever it is; None if there is none.
+        rejected_heads: one line about each head that was found and cannot be used.
+        memory: what running it takes, with the head; None if it cannot be run.
     """
 
     title: str | None
@@ -133,23 +138,35 @@ class ModelFacts:
     pre_tokenizer: str | None
     chat_template: bool
     head: HeadFacts
+    used_head: FoundHead | None
+    rejected_heads: tuple[str, ...]
     memory: Memory | None
 
 
-def read_facts(checkpoint: Checkpoint, context: int | None = None) -> ModelFacts:
+def read_facts(
+    checkpoint: Checkpoint,
+    context: int | None = None,
+    *,
+    head: str | None = AUTOMATIC,
+    published_head: Path | None = None,
+) -> ModelFacts:
     """Gather the facts.
 
     Args:
         checkpoint: an open model.
         context: tokens to compute the memory for; by default as many as `nextn run` would take.
+        head: a file with a head for the model; see `nextn.heads.find_head`.
+        published_head: a file of heads that was published with the model.
 
     Raises:
         RequestError: a context that the model was not trained for.
+        NextnError: the head that was asked for cannot be used.
     """
     groups = _group(checkpoint.tensors.values())
     parameters = sum(group.parameters for group in groups)
     size = sum(group.bytes for group in groups)
-    memory, unsupported = _plan_memory(checkpoint, context)
+    search = find_head(checkpoint, head, published=published_head, check_weights=False)
+    memory, unsupported = _plan_memory(checkpoint, context, search.model)
     return ModelFacts(
         title=_string(checkpoint, "general.name"),
         path=str(checkpoint.path),
@@ -170,6 +187,9 @@ def read_facts(checkpoint: Checkpoint, context: int | None = None) -> ModelFacts
         pre_tokenizer=_string(checkpoint, "tokenizer.ggml.pre"),
         chat_template=checkpoint.chat_template is not None,
         head=_head(checkpoint),
+        used_head=search.found,
+        # A model that nextn cannot run is said to be one; its head is not worth a word.
+        rejected_heads=search.rejected if unsupported is None else (),
         memory=memory,
     )
 
@@ -178,7 +198,7 @@ def _head(checkpoint: Checkpoint) -> HeadFacts:
     key = f"{checkpoint.architecture}.nextn_predict_layers"
     found = head_tensor_names(checkpoint.tensors)
     size = sum(checkpoint.tensors[name].nbytes for name in found)
-    return HeadFacts(key, checkpoint.integer(key, 0, minimum=0), len(found), size)
+    return HeadFacts(key, declared_head_layers(checkpoint), len(found), size)
 
 
 def _group(tensors: Iterable[Tensor]) -> list[Group]:
@@ -212,12 +232,14 @@ def _group_name(tensor: str) -> str:
     return "feed-forward" if role.startswith("ffn_") else "other"
 
 
-def _plan_memory(checkpoint: Checkpoint, context: int | None) -> tuple[Memory | None, str | None]:
+def _plan_memory(
+    checkpoint: Checkpoint, context: int | None, head: HeadedModel | None
+) -> tuple[Memory | None, str | None]:
     """What running the model takes, or why it cannot be run."""
-    from nextn.model import size_model
+    from nextn.model_size import size_model
 
     try:
-        size = size_model(checkpoint, context, "cpu", max_sequences=1)
+        size = size_model(checkpoint, context, "cpu", max_sequences=1, head=head)
     except RequestError:
         raise
     except NextnError as error:

@@ -106,8 +106,24 @@ cache_type_option = option(
     "contexts.",
 )
 
+head_option = option(
+    _MODEL,
+    "--head",
+    metavar="[auto|none|FILE]",
+    default="auto",
+    show_default=True,
+    help="A file with a prediction head for the model. By default one is looked for inside the "
+    "model's file, beside it as mtp-*.gguf, and among those that come with nextn.",
+)
+
 loading_options = together(
-    model_option, context_option, threads_option, backend_option, cache_type_option, offline_option
+    model_option,
+    head_option,
+    context_option,
+    threads_option,
+    backend_option,
+    cache_type_option,
+    offline_option,
 )
 
 writing_options = together(
@@ -165,12 +181,15 @@ writing_options = together(
     option(_WRITING, "--ignore-eos", "ignore_end", is_flag=True, help="Write on past end tokens."),
     option(
         _WRITING,
+        "--mtp",
         "--draft",
+        "draft",
         callback=_draft,
         metavar="[auto|off|N]",
         default="auto",
         show_default=True,
-        help="Tokens to draft per step. Changes the speed, never the text.",
+        help="Tokens to draft per step, by the prediction head and by copying. Changes the speed, "
+        "never the text.",
     ),
 )
 
@@ -310,6 +329,12 @@ _WRITING_NAMES = ("max_tokens", "stop", "ignore_end", "draft")
 def generation_settings(options: dict[str, Any]) -> dict[str, Any]:
     """The settings of `Model.generate` among the values of a verb's options."""
     return {name: options[name] for name in (*_WRITING_NAMES, *SAMPLING_NAMES)}
+
+
+def wanted_head(options: dict[str, Any]) -> str | None:
+    """The value of --head as `nextn.load` takes it; None also if nothing will be drafted."""
+    head: str = options["head"]
+    return None if head == "none" or options["draft"] == "off" else head
 
 
 def check_settings(settings: dict[str, Any]) -> None:

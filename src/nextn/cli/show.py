@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nextn.cli.command import Verb, debug_option, option
-from nextn.cli.options import context_option, model_option, offline_option
+from nextn.cli.head_text import head_text
+from nextn.cli.options import context_option, head_option, model_option, offline_option
 from nextn.cli.text import bytes_text, count_text, one_line, table
 
 if TYPE_CHECKING:
-    from nextn.cli.model_facts import Group, HeadFacts, Memory, ModelFacts
+    from nextn.cli.model_facts import Group, Memory, ModelFacts
     from nextn.files.sources import ModelSource
 
 
@@ -28,11 +29,17 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="[MODEL]", required=False)
 @model_option
 @context_option
+@head_option
 @offline_option
 @option("Output", "--json", "as_json", is_flag=True, help="Write one JSON object.")
 @debug_option
 def command(
-    name: str | None, model: str | None, context: int | None, offline: bool, as_json: bool
+    name: str | None,
+    model: str | None,
+    context: int | None,
+    head: str,
+    offline: bool,
+    as_json: bool,
 ) -> None:
     """Show what a model is and what it needs, without loading its weights.
 
@@ -46,11 +53,10 @@ def command(
 
     source = find_model(name or model or "", offline=offline)
     with open_checkpoint(source.path) as checkpoint:
-        facts = read_facts(checkpoint, context)
+        wanted = None if head == "none" else head
+        facts = read_facts(checkpoint, context, head=wanted, published_head=source.head)
     if as_json:
-        head_file = None if source.head is None else str(source.head)
-        record = {"name": source.name, **_record(facts), "head_file": head_file}
-        click.echo(json.dumps(record, indent=2))
+        click.echo(json.dumps({"name": source.name, **_record(facts)}, indent=2))
     else:
         click.echo(_page(source, facts))
 
@@ -60,6 +66,8 @@ def _record(facts: ModelFacts) -> dict[str, Any]:
 
     record = asdict(facts)
     record["head"]["status"] = facts.head.status
+    if facts.used_head is not None:
+        record["used_head"]["path"] = str(facts.used_head.path)
     return record
 
 
@@ -76,13 +84,9 @@ def _page(source: ModelSource, facts: ModelFacts) -> str:
         ("context", f"{facts.context:,} tokens" if facts.context else "not stated"),
         ("vocabulary", _vocabulary(facts)),
         ("chat template", "yes" if facts.chat_template else "no: it continues text"),
-        ("head", _head(facts.head)),
+        ("head", _head(facts)),
+        *(("head not used", reason) for reason in facts.rejected_heads),
     ]
-    if source.head is not None:
-        note = "this version of nextn does not use it yet"
-        rows.append(
-            ("head file", f"{source.head}, {bytes_text(source.head.stat().st_size)}; {note}")
-        )
     if facts.memory is not None:
         rows.append(("memory", _memory(facts.memory)))
     lines = [tuple(map(one_line, row)) for row in rows]
@@ -109,8 +113,13 @@ def _vocabulary(facts: ModelFacts) -> str:
     return f"{facts.vocabulary:,} tokens" + (f" ({kind})" if kind else "")
 
 
-def _head(head: HeadFacts) -> str:
+def _head(facts: ModelFacts) -> str:
+    head, used = facts.head, facts.used_head
     layers = f"{head.declared} layer{'' if head.declared == 1 else 's'}"
+    in_file = f"{head.tensors} nextn tensors ({bytes_text(head.bytes)})"
+    if used is not None:
+        vocabulary = "" if facts.vocabulary is None else f" of {facts.vocabulary:,}"
+        return head_text(used).removesuffix(" tokens)") + f"{vocabulary} tokens)"
     match head.status:
         case "no":
             return "no"
@@ -120,14 +129,8 @@ def _head(head: HeadFacts) -> str:
                 "tensors; it was made by a tool that dropped them"
             )
         case "undeclared":
-            return (
-                f"undeclared: {head.tensors} nextn tensors ({bytes_text(head.bytes)}), but "
-                f"{head.key} is missing or 0"
-            )
-    return (
-        f"yes: {layers}, {head.tensors} tensors, {bytes_text(head.bytes)}; "
-        "this version of nextn does not use it yet"
-    )
+            return f"undeclared: {in_file}, but {head.key} is missing or 0"
+    return f"{layers}, {in_file}"
 
 
 def _memory(memory: Memory) -> str:

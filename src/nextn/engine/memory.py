@@ -5,6 +5,7 @@ Without this check the system kills the process in the middle of loading, or muc
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,11 @@ from nextn.backends.base import BLOCK_TOKENS, CACHE_ELEMENT_BYTES
 from nextn.control_groups import control_groups, read_text
 from nextn.errors import MemoryLimitError
 from nextn.files import Checkpoint
-from nextn.plan import Plan, assign_buffers
+from nextn.plan import Logits, Operation, Plan, assign_buffers
 
 _PACKING = 1.06  # packed weights are padded to whole tiles and 64-byte lines
 _FLOAT_BYTES = 4
+_HIDDEN_BYTES = 2
 _LEAST_CONTEXT = 256  # a smaller one is not worth a suggestion
 
 
@@ -26,7 +28,7 @@ class MemoryNeed:
 
     Attributes:
         weights: the weights as the executor keeps them.
-        cache: keys and values of all cache blocks.
+        cache: keys, values and hidden states of all cache blocks.
         working: logits, and the values of one step.
     """
 
@@ -44,6 +46,7 @@ def memory_need(
     checkpoint: Checkpoint,
     plan: Plan,
     *,
+    head: Plan | None = None,
     backend: str,
     block_count: int,
     max_rows: int,
@@ -53,24 +56,43 @@ def memory_need(
     """What a model will use, computed from its header and plan.
 
     Args:
-        checkpoint: the model.
+        checkpoint: the model; with a head, the tensors of both.
         plan: its fused plan.
+        head: the fused plan of its head, if it has one.
         backend: the executor's name.
         block_count: blocks of the key/value cache.
         max_rows: most rows of a step.
         logits_rows: most rows of a step that want logits.
         cache_type: how the `cpu` executor keeps keys and values.
     """
+    plans = [plan] if head is None else [plan, head]
+    used = {weight.name: weight for each in plans for weight in each.weights}
     if backend == "reference":
-        weights = sum(weight.rows * weight.columns for weight in plan.weights) * _FLOAT_BYTES
+        weights = sum(weight.rows * weight.columns for weight in used.values()) * _FLOAT_BYTES
     else:
-        stored = sum(checkpoint.tensors[weight.name].nbytes for weight in plan.weights)
+        stored = sum(checkpoint.tensors[name].nbytes for name in used)
+        stored += sum(_picked_bytes(checkpoint, op) for each in plans for op in each.operations)
         weights = int(stored * _PACKING)
-    elements = sum(2 * kv_heads * head_width for kv_heads, head_width in plan.cache_layers)
+    elements = sum(2 * kv_heads * head_width for kv_heads, head_width in plans[-1].cache_layers)
     element_bytes = CACHE_ELEMENT_BYTES[cache_type] if backend == "cpu" else _FLOAT_BYTES
-    cache = int(block_count * BLOCK_TOKENS * elements * element_bytes)
-    values = max_rows * sum(assign_buffers(plan).widths) + logits_rows * plan.vocab_size
+    hidden_bytes = _HIDDEN_BYTES if backend == "cpu" else _FLOAT_BYTES
+    position = elements * element_bytes + sum(plans[-1].hidden_layers) * hidden_bytes
+    cache = int(block_count * BLOCK_TOKENS * position)
+    # Trunk and head use the same buffers, as far as their widths are the same.
+    buffers: Counter[int] = Counter()
+    for each in plans:
+        buffers |= Counter(assign_buffers(each).widths)
+    values = max_rows * sum(width * count for width, count in buffers.items())
+    values += logits_rows * sum(each.vocab_size for each in plans)
     return MemoryNeed(weights, cache, values * _FLOAT_BYTES)
+
+
+def _picked_bytes(checkpoint: Checkpoint, op: Operation) -> int:
+    """Bytes of the rows of an output matrix that are packed as a matrix of their own."""
+    if not isinstance(op, Logits) or op.rows is None:
+        return 0
+    tensor = checkpoint.tensors[op.weight.name]
+    return len(op.rows) * tensor.block_type.row_bytes(op.weight.columns)
 
 
 def check_memory(path: Path, need: MemoryNeed, available: int | None, context: int) -> None:

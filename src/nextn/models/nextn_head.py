@@ -83,6 +83,11 @@ class HeadedModel:
                 sizes[kind] = sizes.get(kind, 0) + tensor.nbytes
         return tuple(sorted(sizes, key=lambda kind: -sizes[kind]))
 
+    def close(self) -> None:
+        """Let go of the files."""
+        self.checkpoint.close()
+        self.file.close()
+
     def check_finite(self) -> None:
         """Read all weights of the head, and refuse those that are NaN or infinite.
 
