@@ -123,9 +123,7 @@ def _collect(
         store.add(waiting)
 
 
-def _executor(
-    trunk: Checkpoint, threads: int | None, longest: int, sequences: int
-) -> Executor:
+def _executor(trunk: Checkpoint, threads: int | None, longest: int, sequences: int) -> Executor:
     return create_executor(
         trunk,
         threads=threads,

@@ -59,11 +59,24 @@ class Head:
                 tensor.copy_(values[name])
 
 
-def new_head(trunk: Checkpoint, token_ids: NDArray[np.int32], device: torch.device) -> Head:
-    """Make a head for a trunk that has none."""
+def new_head(
+    trunk: Checkpoint,
+    token_ids: NDArray[np.int32],
+    device: torch.device,
+    projection: NDArray[np.float32] | None = None,
+) -> Head:
+    """Make a head for a trunk that has none.
+
+    Args:
+        trunk: the model.
+        token_ids: the draft vocabulary, ascending.
+        device: where to train.
+        projection: what `eh_proj` begins with; None passes the hidden state on.
+    """
     ids = tuple(token_ids.tolist())
     _, plan, shapes = new_head_plan(trunk, token_ids=ids)
-    return _build(trunk, plan, initial_weights(trunk, shapes), token_ids, device)
+    values = initial_weights(trunk, shapes, projection)
+    return _build(trunk, plan, values, token_ids, device)
 
 
 def head_from_file(trunk: Checkpoint, file: Checkpoint, device: torch.device) -> Head:
@@ -103,9 +116,9 @@ def _build(
     for weight in plan.weights:
         is_output = weight.name == logits.weight.name
         if weight.name not in trained and (not is_output or weight.name == "token_embd.weight"):
-            found = torch.from_numpy(trunk.tensors[weight.name].decode())
+            found = torch.tensor(trunk.tensors[weight.name].decode())
             borrowed[weight.name] = found.to(device, product_type)
-    output = torch.from_numpy(_rows(trunk, logits.weight.name, token_ids))
+    output = torch.tensor(_rows(trunk, logits.weight.name, token_ids))
     return Head(
         TorchModel(plan, {**borrowed, **trained}),
         trained,

@@ -70,7 +70,11 @@ def _read_folder(package: str, folder: str) -> list[SeedPrompt]:
 
 
 def _parse(file: _File) -> Iterable[SeedPrompt]:
-    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{file}: is not UTF-8: {error}") from error
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:

@@ -25,6 +25,7 @@ from nextn.train.acceptance import Acceptance, total
 from nextn.train.batches import Batch, make_batch, plan_batches, usable
 from nextn.train.export import export_head
 from nextn.train.head import Head, head_from_file, new_head
+from nextn.train.projection import fit_projection
 from nextn.train.report import History
 from nextn.train.settings import TrainSettings
 from nextn.train.shards import StoredText
@@ -184,7 +185,12 @@ class HeadTraining:
                 coverage=self._settings.coverage,
                 always=ends,
             )
-            return new_head(self._trunk, ids, device)
+            self._observer.note("fitting the head's projection")
+            settings = self._settings
+            projection = fit_projection(
+                self._trunk, self._texts, longest=settings.longest, threads=settings.threads
+            )
+            return new_head(self._trunk, ids, device, projection)
 
     def _resume(self, state: dict[str, Any]) -> None:
         identity = self._settings.identity()
