@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from tests.support.gguf_bytes import GgufBytes
 from tests.support.small_models import small_model
+from tests.support.tiny_gguf import TinyHead, write_tiny_model
 from tests.support.tiny_tokenizers import CHATML_TEMPLATE, byte_level_bpe, sentencepiece
 
 
@@ -28,7 +30,17 @@ def checkpoints() -> list[bytes]:
         small_model("gemma3", "F32"),
         small_model("qwen3", "Q4_0", **yarn),
         small_model("qwen2"),
+        _model_with_a_head(),
     ]
+
+
+def _model_with_a_head() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.gguf"
+        head = TinyHead(draft_vocab=range(0, 320, 40))
+        sizes = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "ffn": 32}
+        write_tiny_model(path, "llama", head=head, **sizes)
+        return path.read_bytes()
 
 
 def tokenizers() -> list[bytes]:

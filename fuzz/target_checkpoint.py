@@ -9,8 +9,9 @@ from fuzz.instrument import instrumented
 
 with instrumented("nextn"):
     import nextn.cli.model_facts as model_facts
-    from nextn.backends import BLOCK_TOKENS, Rows, create_executor
+    from nextn.backends import BLOCK_TOKENS, Chains, Rows, create_executor
     from nextn.files import Checkpoint, open_checkpoint
+    from nextn.heads import find_head
     from nextn.models import load_model_plan
     from nextn.plan import fuse
 
@@ -47,6 +48,7 @@ def _read_everything(checkpoint: Checkpoint) -> None:
             raise WrongResultError(f"{tensor.nbytes} bytes in a file of fewer")
         try:
             tensor.check_finite()
+            tensor.decode()
         except NextnError:
             continue
         if tensor.decode().shape != tensor.shape:
@@ -62,7 +64,9 @@ def _read_everything(checkpoint: Checkpoint) -> None:
 
 
 def _run_model(checkpoint: Checkpoint) -> None:
-    plan = fuse(load_model_plan(checkpoint))
+    headed = find_head(checkpoint, published=None).model
+    plan = fuse(load_model_plan(checkpoint) if headed is None else headed.trunk)
+    head = None if headed is None else fuse(headed.head)
     if sum(weight.rows * weight.columns for weight in plan.weights) > MOST_BYTES:
         return
     rows = Rows(
@@ -76,18 +80,23 @@ def _run_model(checkpoint: Checkpoint) -> None:
         with np.errstate(all="ignore"):  # weights of any size may overflow
             try:
                 executor = create_executor(
-                    checkpoint,
+                    checkpoint if headed is None else headed.checkpoint,
                     backend=backend,
                     threads=1,
                     context_length=BLOCK_TOKENS,
                     block_count=3,
                     max_rows=4,
                     plan=plan,
+                    head=head,
                 )
             except UnsupportedModelError:
                 continue
             if executor.step(rows).shape != (2, plan.vocab_size):
                 raise WrongResultError("logits of another shape")
+            if head is not None:
+                rows.wants_logits[:] = False
+                executor.draft(rows, Chains.none())
+                rows.wants_logits[:] = True
             executor.close()
 
 

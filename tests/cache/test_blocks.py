@@ -181,3 +181,23 @@ def test_committing_without_room_is_a_defect() -> None:
 def test_an_empty_cache_is_a_defect(count: int, size: int) -> None:
     with pytest.raises(ValueError, match="blocks of"):
         BlockCache(count, size)
+
+
+def test_every_block_that_is_handed_out_counts_as_used_once_more() -> None:
+    cache = BlockCache(2, 4)
+    uses = cache.uses
+    first = cache.open([])
+    first.reserve(8)
+    assert uses.tolist() == [1, 1]
+    first.commit(range(6))
+    first.release()
+    # One block stays in the cache and is found; the other is free.
+    again = cache.open(list(range(6)))
+    again.reserve(2)
+    assert sorted(uses.tolist()) == [1, 2]
+    again.release()
+    cache.reset()
+    other = cache.open([])
+    other.reserve(8)
+    assert sorted(uses.tolist()) == [2, 3]
+    assert cache.uses is uses

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nextn.backends import BLOCK_TOKENS
 from nextn.engine import Engine, GenerationRequest, Token
 from nextn.engine import Sequence as EngineSequence
 from nextn.errors import RequestError
@@ -35,6 +36,7 @@ class Parrot:
     """Drafts the last token again and again; checks that it sees every row exactly once."""
 
     name = "parrot"
+    free = True
 
     def __init__(self) -> None:
         self.texts: dict[int, list[int]] = {}
@@ -48,6 +50,9 @@ class Parrot:
     def close(self, sequence: int) -> None:
         del self.texts[sequence]
 
+    def behind(self, sequence: int) -> int:
+        return 0
+
     def propose(self, wants: Sequence[Want]) -> list[Draft]:
         drafts = []
         for want in wants:
@@ -57,6 +62,7 @@ class Parrot:
                 drafts.append(Draft())
                 continue
             assert want.position == len(self.texts[want.sequence]) + 1
+            assert want.tokens == [*self.texts[want.sequence], token]
             drafts.append(Draft([token] * want.limit, [0.3] * want.limit, self.name))
         return drafts
 
@@ -66,6 +72,10 @@ class Parrot:
             assert pending is None or part.tokens[0] == pending
             self.texts[part.sequence] += part.tokens
             self.pending[part.sequence] = part.next_token
+            length = len(self.texts[part.sequence])
+            assert part.text[:length] == self.texts[part.sequence]
+            assert part.next_token is None or part.text[length:] == [part.next_token]
+            assert length <= len(part.table) * BLOCK_TOKENS
             if part.drafted is not None:
                 assert part.drafted.tokens[: part.accepted] == part.tokens[1:]
 

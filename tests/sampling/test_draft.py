@@ -57,6 +57,9 @@ def test_equal_logits_draft_what_the_sampler_chooses(settings: dict[str, Any]) -
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_logits_without_a_choice_are_refused(temperature: float) -> None:
     for bad in ([1.0, np.nan], [1.0, np.inf], [-np.inf, -np.inf]):
+        assert reference.choose_draft(
+            np.array(bad, np.float32), None, 0, temperature=temperature, seed=0, **OFF
+        ) == (-1, 0.0)
         with pytest.raises(ValueError, match="no finite largest"):
             _native.choose_draft(
                 np.array(bad, np.float32), None, 0, temperature=temperature, seed=0, **OFF

@@ -112,7 +112,7 @@ class Simulation:
             slow *= self.rng.choice([1.5, 3, 8]) if self.rng.random() < 0.01 else 1.0
             self.controller.observe_step(1 + depth, 0.004 * self.cost(1 + depth) * slow)
             verified = draft.cut(depth) if depth else None
-            self.controller.observe([Committed(1, 0, [0] * (1 + accepted), 0, verified, accepted)])
+            self.controller.observe([Committed(1, [0] * (1 + accepted), 0, verified, accepted)])
         return tokens * self.cost(1) / seconds, depths
 
 

@@ -12,16 +12,16 @@ SAMPLER = Sampler(SamplingParams(), 0, 100)
 
 
 def want(position: int, limit: int = 8, sequence: int = 1) -> Want:
-    return Want(sequence, limit, position, SAMPLER)
+    return Want(sequence, limit, [0] * position, SAMPLER)
 
 
 def after(text: list[int], prompt: int = 1, **settings: int) -> SuffixDrafter:
     """A drafter that saw `text` written token by token after `prompt` tokens."""
     drafter = SuffixDrafter(**settings)
     drafter.open(1, text[:prompt], 0)
-    drafter.observe([Committed(1, 0, text[:prompt], text[prompt] if prompt < len(text) else None)])
+    drafter.observe([Committed(1, text[:prompt], text[prompt] if prompt < len(text) else None)])
     for index in range(prompt, len(text) - 1):
-        drafter.observe([Committed(1, 0, [text[index]], text[index + 1])])
+        drafter.observe([Committed(1, [text[index]], text[index + 1])])
     return drafter
 
 
@@ -76,15 +76,15 @@ def test_steps_prompt_chunks_and_cached_prefixes_lead_to_the_same_drafts(
     drafter = SuffixDrafter()
     drafter.open(1, text[:prompt], cached)
     if split < prompt:
-        drafter.observe([Committed(1, 0, text[cached:split], None)])
+        drafter.observe([Committed(1, text[cached:split], None)])
     else:
         split = cached
-    drafter.observe([Committed(1, 0, text[split:prompt], text[prompt])])
+    drafter.observe([Committed(1, text[split:prompt], text[prompt])])
     at = prompt
     while at + 1 < len(text):
         accepted = data.draw(st.integers(0, min(3, len(text) - at - 2)))
         drafter.observe(
-            [Committed(1, 0, text[at : at + accepted + 1], text[at + accepted + 1], None, accepted)]
+            [Committed(1, text[at : at + accepted + 1], text[at + accepted + 1], None, accepted)]
         )
         at += accepted + 1
     assert propose(drafter) == propose(after(text, prompt))
@@ -96,8 +96,8 @@ def test_a_copy_under_way_stays_with_its_source() -> None:
     text = [*first, 90, *second, 91, 1, 2, 3]
     drafter = after(text)
     source = drafter._histories[1].source
-    drafter.observe([Committed(1, 0, [3], 4)])
-    drafter.observe([Committed(1, 0, [4], 5)])
+    drafter.observe([Committed(1, [3], 4)])
+    drafter.observe([Committed(1, [4], 5)])
     assert drafter._histories[1].source == source + 2
     assert propose(drafter).tokens[:2] == [7, 91]
 

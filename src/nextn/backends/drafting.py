@@ -61,7 +61,7 @@ class Drafted:
         chances: float32, same shape: the estimated chance of acceptance, given all before it.
         probabilities: float32, same shape: the head's own probability of the token, at
             temperature 1 and before any filter.
-        counts: int32 [chains].
+        counts: int32 [chains]; a chain ends early also where the head computes NaN.
     """
 
     tokens: NDArray[np.int32]

@@ -55,11 +55,16 @@ class BlockCache:
         block_count: number of blocks; ids are 0 <= id < block_count. Low ids are handed out first,
             so that memory which the system provides on first touch stays small.
         block_tokens: positions per block.
+
+    Attributes:
+        uses: int64 [blocks], how often each block was handed out to be written anew. Whoever keeps
+            something beside the keys and values of a block sees from it when that is outdated.
     """
 
     def __init__(self, block_count: int, block_tokens: int) -> None:
         if block_count < 1 or block_tokens < 1:
             raise ValueError(f"[cache] {block_count} blocks of {block_tokens} tokens")
+        self.uses = np.zeros(block_count, np.int64)
         self.block_count = block_count
         self.block_tokens = block_tokens
         self.reset()
@@ -136,6 +141,7 @@ class BlockCache:
             block, _ = self._idle.popitem(last=False)
             self._forget(block)
         self._holders[block] = 1
+        self.uses[block] += 1
         return block
 
     def _forget(self, block: int) -> None:

@@ -24,6 +24,7 @@ from nextn.speculate import (
     Committed,
     DepthController,
     Drafter,
+    HeadDrafter,
     SpeculationStatistics,
     SuffixDrafter,
 )
@@ -46,8 +47,8 @@ class Engine:
     Args:
         executor: computes the steps. Its cache must have room for one sequence of full length.
         tokenizer: of the same model.
-        drafters: who guesses tokens; by default the suffix drafter alone. None of them may be used
-            by another engine.
+        drafters: who guesses tokens; by default the suffix drafter, and the head drafter if the
+            executor has a head. None of them may be used by another engine.
         depth: the depth controller, if not the default one.
         prompt_chunk: most prompt rows of a step; by default as many as the executor takes.
         shared_prompt_chunk: the same for steps in which other sequences decode.
@@ -87,7 +88,7 @@ class Engine:
             shared_prompt_chunk=min(chunk, shared_prompt_chunk),
         )
         self._speculation = Speculation(
-            [SuffixDrafter()] if drafters is None else drafters,
+            self._default_drafters() if drafters is None else drafters,
             DepthController() if depth is None else depth,
         )
         self._submitted = 0
@@ -95,6 +96,12 @@ class Engine:
         self._cancelled: deque[Sequence] = deque()
         self._in_step = False
         self._computing = False
+
+    def _default_drafters(self) -> list[Drafter]:
+        drafters: list[Drafter] = [SuffixDrafter()]
+        if self._executor.has_head:
+            drafters.append(HeadDrafter(self._executor, self.cache.uses))
+        return drafters
 
     @property
     def running(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Items
+from dataclasses import replace
 
 from nextn.cache import CacheFullError, SequenceBlocks
 from nextn.engine.step import Run
@@ -14,6 +15,9 @@ from nextn.speculate import (
     SpeculationStatistics,
     Want,
 )
+
+_LEAST_CHANCE = 0.3
+"""A chain whose tokens are all right with less than this chance goes no further."""
 
 
 class Speculation:
@@ -97,12 +101,13 @@ class Speculation:
             limit = fixed if isinstance(fixed, int) else self._depth.limit(sequence.id)
             # One token of a step is always the trunk's own, hence the 1.
             limit = min(limit, share, sequence.remaining - 1)
-            wants.append(Want(sequence.id, limit, len(sequence.tokens), sequence.sampler))
-        drafts = self._drafters[0].propose(wants)
-        for drafter in self._drafters[1:]:
-            rivals = drafter.propose(wants)
-            drafts = [max(pair, key=_expected) for pair in zip(drafts, rivals, strict=True)]
-        return {want.sequence: draft for want, draft in zip(wants, drafts, strict=True)}
+            wants.append(Want(sequence.id, limit, sequence.tokens, sequence.sampler))
+        drafts = {want.sequence: Draft() for want in wants}
+        for drafter in self._drafters:
+            asked = wants if drafter.free else _with_room(runs, wants)
+            for want, draft in zip(asked, drafter.propose(asked), strict=True):
+                drafts[want.sequence] = max(drafts[want.sequence], draft, key=_expected)
+        return drafts
 
     def _depths(
         self, decoding: Items[Run], rows: int, drafts: dict[int, Draft]
@@ -143,6 +148,20 @@ class Speculation:
 
 def _may_draft(run: Run) -> bool:
     return run.sequence.request.draft != "off" and run.sequence.remaining > 1
+
+
+def _with_room(runs: Items[Run], wants: Items[Want]) -> list[Want]:
+    """The wants for which the cache has room for all tokens, with the blocks that hold it."""
+    result = []
+    for run, want in zip(runs, wants, strict=True):
+        try:
+            run.blocks.reserve(1 + want.limit)
+        except CacheFullError:
+            continue
+        fixed = isinstance(run.sequence.request.draft, int)
+        least = 0.0 if fixed else _LEAST_CHANCE
+        result.append(replace(want, table=run.blocks.table, least=least))
+    return result
 
 
 def _expected(draft: Draft) -> float:

@@ -30,11 +30,10 @@ class Run:
         completes: whether `known` reaches the end of the text, so that logits are wanted from its
             last row on.
         draft: the guesses in the rows after `known`; None without. Only if `completes`.
-        first_row: index of the first row in the step.
         first_logits: index of its first row that wants logits, among those that do.
     """
 
-    __slots__ = ("blocks", "completes", "draft", "first_logits", "first_row", "known", "sequence")
+    __slots__ = ("blocks", "completes", "draft", "first_logits", "known", "sequence")
 
     def __init__(
         self, sequence: Sequence, blocks: SequenceBlocks, known: list[int], completes: bool
@@ -44,7 +43,6 @@ class Run:
         self.known = known
         self.completes = completes
         self.draft: Draft | None = None
-        self.first_row = 0
         self.first_logits = 0
 
     @classmethod
@@ -80,7 +78,7 @@ def build_rows(runs: Items[Run]) -> Rows:
     wants: list[bool] = []
     logits = 0
     for slot, run in enumerate(runs):
-        run.first_row = len(tokens)
+        first_row = len(tokens)
         run.first_logits = logits
         tokens += run.known
         wanted = 0
@@ -89,7 +87,7 @@ def build_rows(runs: Items[Run]) -> Rows:
             tokens += drafted
             wanted = 1 + len(drafted)
             logits += wanted
-        count = len(tokens) - run.first_row
+        count = len(tokens) - first_row
         start = run.blocks.length
         positions += range(start, start + count)
         slots += [slot] * count
@@ -174,4 +172,7 @@ def commit(run: Run, choices: list[Choice]) -> tuple[Committed, list[Token]]:
     rows = run.known + run.drafted[:accepted] if accepted else run.known
     run.blocks.commit(rows)
     following = choices[-1].token if choices and sequence.finish_reason is None else None
-    return Committed(sequence.id, run.first_row, rows, following, draft, accepted), written
+    committed = Committed(
+        sequence.id, rows, following, draft, accepted, sequence.tokens, run.blocks.table
+    )
+    return committed, written

@@ -47,7 +47,12 @@ class Tensor:
         return np.frombuffer(self._mapping, np.uint8, self.nbytes, self._offset)
 
     def decode(self) -> NDArray[np.float32]:
-        """All values: float32, of `shape`."""
+        """All values: float32, of `shape`.
+
+        Raises:
+            FileFormatError: they are integers, which no weight is made of.
+        """
+        self._check_weights()
         rows = self.data.reshape(math.prod(self.shape[:-1]), -1)
         return decode(self.block_type, rows).reshape(self.shape)
 
@@ -59,7 +64,11 @@ class Tensor:
 
         Returns:
             float32 [n, shape[1]].
+
+        Raises:
+            FileFormatError: as `decode`.
         """
+        self._check_weights()
         rows = self.data.reshape(self.shape[0], -1)
         return decode(self.block_type, rows[np.asarray(ids, np.intp)])
 
@@ -80,9 +89,13 @@ class Tensor:
     def check_finite(self) -> None:
         """Read all bytes and check that no scale, or value without one, is NaN or infinite.
 
+        Integers never are.
+
         Raises:
             FileFormatError: the first block that holds such a scale.
         """
+        if self.block_type == I32:
+            return
         blocks = self.data.reshape(-1, self.block_type.bytes)
         step = _BYTES_PER_CHECK // self.block_type.bytes
         for start in range(0, len(blocks), step):
@@ -93,3 +106,9 @@ class Tensor:
                     f"tensor {self.name}",
                     f"block {start + bad} holds NaN or infinity; the file is damaged",
                 )
+
+    def _check_weights(self) -> None:
+        if self.block_type == I32:
+            raise FileFormatError(
+                self.path, f"tensor {self.name}", "is a list of integers, not of weights"
+            )

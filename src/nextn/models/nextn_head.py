@@ -26,7 +26,7 @@ from typing import cast
 import numpy as np
 
 from nextn.errors import FileFormatError, UnsupportedModelError, shown
-from nextn.files import I32, Checkpoint
+from nextn.files import Checkpoint
 from nextn.files.gguf import LazyStrings
 from nextn.models import Family, HiddenKind, load_family, load_model_plan
 from nextn.models.head_tensors import (
@@ -95,9 +95,7 @@ class HeadedModel:
             FileFormatError: names file, tensor and block.
         """
         for name in self.tensors:
-            tensor = self.file.tensors[name]
-            if tensor.block_type != I32:
-                tensor.check_finite()
+            self.file.tensors[name].check_finite()
 
 
 def describe_head(

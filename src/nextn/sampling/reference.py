@@ -101,8 +101,12 @@ def choose_draft(
         seed: of the noise.
 
     Returns:
-        The index of the chosen logit, and its probability at temperature 1 without filters.
+        The index of the chosen logit, and its probability at temperature 1 without filters; -1 and
+        0 if a logit is NaN, or the largest is infinite.
     """
+    # The largest is NaN if any is.
+    if not np.isfinite(logits.max()):
+        return -1, 0.0
     if temperature == 0.0:
         index = argmax(logits)
     else:

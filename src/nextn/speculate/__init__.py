@@ -5,6 +5,7 @@ from __future__ import annotations
 from nextn.speculate.accept import accept
 from nextn.speculate.base import Committed, Draft, Drafter, Want
 from nextn.speculate.depth import DEFAULT_MAX_DEPTH, DepthController
+from nextn.speculate.head import HeadDrafter
 from nextn.speculate.statistics import DrafterStatistics, SpeculationStatistics
 from nextn.speculate.suffix import SuffixDrafter
 
@@ -15,6 +16,7 @@ __all__ = [
     "Draft",
     "Drafter",
     "DrafterStatistics",
+    "HeadDrafter",
     "SpeculationStatistics",
     "SuffixDrafter",
     "Want",

@@ -7,18 +7,15 @@ The loop knows one drafter per engine and calls it at four moments:
     observe(committed)      after a step: these rows are now part of their sequences
     close(sequence)         the sequence ended
 
-The suffix drafter reads only tokens. The fields below exist so that a prediction head (nextn
-layers, an assistant model, Medusa heads) can be added without a change of the loop. Three facts
-about such heads shaped them:
+There are two kinds of drafters. A *free* one, such as the suffix drafter, reads only tokens. A
+*costly* one, such as a prediction head, runs a model: one pass per drafted token.
 
-- A head's input at position p is the trunk's hidden state of position p together with the *token
-  of position p + 1*. So the rows of a step can feed the head only once the token after the last
-  of them is known: `Committed.next_token`. While a prompt is read in chunks, the last row of a
-  chunk has no known successor (`next_token` is None) and has to wait for the next chunk.
-- Hence a head's own key/value cache lags the trunk's by one position. `Drafter.open` tells how
-  many leading tokens came from the prefix cache, since no hidden states will be seen for them.
-- A head that does not see a row has a hole in its cache and guesses badly from then on. Therefore
-  `observe` is called for *every* committed row, prompt chunks and steps without a draft included.
+- A head has keys and values of its own for each position of the text. It computes the missing
+  ones in the first pass of the next draft, from the trunk's hidden states that the cache keeps.
+  `behind` says how many rows that would be.
+- It writes keys and values of drafted positions into the blocks of the sequence. The loop reserves
+  the room of `Want.limit` tokens before it calls `propose`.
+- A draft tells how many passes it took and how many rows it caught up with.
 """
 
 from __future__ import annotations
@@ -26,6 +23,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nextn.sampling.sampler import Sampler
 
@@ -40,17 +40,24 @@ class Draft:
             chose all the tokens before it; same length as `tokens`. The depth of the step is
             chosen from these, so a drafter keeps them honest by watching `observe`.
         drafter: the name of the drafter, for statistics and calibration.
+        passes: passes of a model that the draft took; 0 for a free one. A chain that ended with a
+            token which it then left out took one more than it has tokens.
+        caught_up: rows that its first pass read beside the draft's own.
     """
 
     tokens: list[int] = field(default_factory=list)
     acceptance: list[float] = field(default_factory=list)
     drafter: str = ""
+    passes: int = 0
+    caught_up: int = 0
 
     def cut(self, depth: int) -> Draft:
         """The draft of the first `depth` tokens only."""
         if depth >= len(self.tokens):
             return self
-        return Draft(self.tokens[:depth], self.acceptance[:depth], self.drafter)
+        return Draft(
+            self.tokens[:depth], self.acceptance[:depth], self.drafter, self.passes, self.caught_up
+        )
 
 
 @dataclass(slots=True)
@@ -60,16 +67,27 @@ class Want:
     Attributes:
         sequence: its id, as given to `open`.
         limit: the most tokens that will be used, at least 1.
-        position: the position of the first drafted token. The token before it is the last known
-            one; it was chosen by the trunk but has not been through a step yet.
+        tokens: the text so far; not to be changed. The last token was chosen by the trunk but has
+            not been through a step yet; the first drafted token is for position `len(tokens)`.
         sampler: the sequence's own sampler. A head chooses its draft with it, so that draft and
             trunk use the same noise and agree as often as their two distributions do.
+        table: int32 [blocks], the cache blocks of the sequence, with room for `limit` tokens after
+            the text; valid during the call. Free drafters are given an empty one.
+        least: a chain ends with the first token at which the running product of the estimated
+            chances is below this. That token has been paid for: it is part of the draft.
     """
 
     sequence: int
     limit: int
-    position: int
+    tokens: list[int]
     sampler: Sampler
+    table: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    least: float = 0.0
+
+    @property
+    def position(self) -> int:
+        """The position of the first drafted token."""
+        return len(self.tokens)
 
 
 @dataclass(slots=True)
@@ -81,30 +99,42 @@ class Committed:
 
     Attributes:
         sequence: the sequence's id.
-        first_row: where these rows start among all the rows of the step. A head reads the trunk's
-            hidden states at `first_row + i`; they stay valid until the next step.
         tokens: the tokens of the rows, in order.
         next_token: the trunk's choice for the position after them, or None when there is none yet
             (a prompt chunk that is not the last) or will be none (the sequence ended).
         drafted: the draft as it was verified, cut to the depth of the step; None if none was.
         accepted: how many of its tokens the trunk chose itself; `tokens` ends with these.
+        text: the text so far, `next_token` included; not to be changed.
+        table: int32 [blocks], the cache blocks of the sequence; valid during the call.
     """
 
     sequence: int
-    first_row: int
     tokens: list[int]
     next_token: int | None
     drafted: Draft | None = None
     accepted: int = 0
+    text: list[int] = field(default_factory=list)
+    table: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+
+    @property
+    def written(self) -> list[int]:
+        """What the step wrote, from the position of the first drafted token on."""
+        accepted = self.tokens[len(self.tokens) - self.accepted :]
+        return accepted if self.next_token is None else [*accepted, self.next_token]
 
 
 class Drafter(Protocol):
     """Guesses tokens for all the sequences of one engine.
 
     A drafter never changes the text: whatever it proposes, only the trunk's own choices are kept.
+
+    Attributes:
+        name: for statistics; no two drafters of an engine share it.
+        free: whether drafts take next to no time; see above.
     """
 
     name: str
+    free: bool
 
     def open(self, sequence: int, tokens: Sequence[int], cached: int) -> None:
         """Start following a sequence.
@@ -119,6 +149,10 @@ class Drafter(Protocol):
 
     def close(self, sequence: int) -> None:
         """Forget a sequence."""
+        ...
+
+    def behind(self, sequence: int) -> int:
+        """Rows that the first pass of a draft would have to read beside its own; 0 if free."""
         ...
 
     def propose(self, wants: Sequence[Want]) -> list[Draft]:

@@ -87,6 +87,7 @@ class SuffixDrafter:
     """
 
     name = "suffix"
+    free = True
 
     def __init__(self, min_match: int = 2) -> None:
         if min_match < 1:
@@ -106,6 +107,11 @@ class SuffixDrafter:
     def close(self, sequence: int) -> None:
         """Forget a sequence."""
         self._histories.pop(sequence, None)
+
+    def behind(self, sequence: int) -> int:
+        """Nothing: only tokens are read."""
+        del sequence
+        return 0
 
     def observe(self, committed: Sequence[Committed]) -> None:
         """Append what became text, the token without a row yet included."""

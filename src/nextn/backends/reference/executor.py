@@ -96,6 +96,8 @@ class ReferenceExecutor:
                     min_p=float(chains.min_p[chain]),
                     seed=int(chains.seeds[chain]),
                 )
+                if index < 0:
+                    continue  # a head that computes NaN drafts nothing
                 token = index if token_ids is None else int(token_ids[index])
                 table = chains.chances[chain]
                 chance = table[

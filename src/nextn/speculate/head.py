@@ -1,0 +1,223 @@
+"""The head drafter: asks a prediction head, which runs beside the trunk in the executor.
+
+A head has keys and values of its own for each position, in the same cache blocks as the trunk's. An
+entry depends on the tokens up to its position, and on the trunk's hidden states before it; so the
+entries of a block that several texts share are right for all of them, and a text that begins with
+blocks of the prefix cache finds the head's part of them filled, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextn.backends import BLOCK_TOKENS, Chains, Drafted, Executor, Rows
+from nextn.speculate.base import Committed, Draft, Want
+from nextn.speculate.head_chances import HeadChances
+
+_MOST_BEHIND = 32
+"""Rows that a head may be behind before it catches up without a draft.
+
+Small, so that a draft never has to wait for it; yet a pass over so many rows costs little more than
+one over a single row.
+"""
+
+
+class FilledBlocks:
+    """How many positions of each cache block hold right entries of the head.
+
+    Args:
+        uses: int64 [blocks], how often each block was handed out. It is the cache's own array: a
+            count that has changed says that a block begins anew.
+    """
+
+    def __init__(self, uses: NDArray[np.int64]) -> None:
+        self._uses = uses
+        self._seen = np.full(len(uses), -1, np.int64)
+        self._filled = np.zeros(len(uses), np.int8)
+
+    def length(self, table: NDArray[np.int32], most: int) -> int:
+        """How many positions of a sequence are filled without a gap, from 0 on; at most `most`."""
+        blocks = table[: -(-most // BLOCK_TOKENS)]
+        filled = np.where(self._seen[blocks] == self._uses[blocks], self._filled[blocks], 0)
+        partial = np.flatnonzero(filled < BLOCK_TOKENS)
+        if not partial.size:
+            return most
+        first = int(partial[0])
+        return min(first * BLOCK_TOKENS + int(filled[first]), most)
+
+    def fill(self, table: NDArray[np.int32], start: int, end: int) -> None:
+        """Note that the positions start <= p < end were filled, and all before them."""
+        for index in range(start // BLOCK_TOKENS, -(-end // BLOCK_TOKENS)):
+            block = table[index]
+            self._seen[block] = self._uses[block]
+            self._filled[block] = min(end - index * BLOCK_TOKENS, BLOCK_TOKENS)
+
+
+@dataclass(slots=True)
+class _Followed:
+    """One sequence.
+
+    Attributes:
+        length: committed positions.
+        filled: positions that the head has filled.
+        drafted: the tokens of the last draft, until it is known what became of them.
+        probabilities: the head's probabilities of them.
+        sampled: whether its tokens are sampled.
+    """
+
+    length: int
+    filled: int
+    drafted: list[int] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
+    sampled: bool = False
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What the head is to read of one sequence: text[start:end], in blocks `table`."""
+
+    text: Sequence[int]
+    table: NDArray[np.int32]
+    start: int
+    end: int
+
+
+class HeadDrafter:
+    """Drafts chains of tokens with the head of an executor.
+
+    Prompts are read by the head right after the trunk, chunk by chunk. What the trunk writes is
+    read together with the next draft, or when it has become much.
+
+    The chance of each token is estimated from the head's own probability of it, by what became of
+    tokens of such probabilities: see `HeadChances`.
+
+    Args:
+        executor: has a head.
+        uses: int64 [blocks], of the cache: see `FilledBlocks`.
+    """
+
+    name = "head"
+    free = False
+
+    def __init__(self, executor: Executor, uses: NDArray[np.int64]) -> None:
+        self._executor = executor
+        self._blocks = FilledBlocks(uses)
+        self._chances = HeadChances()
+        self._followed: dict[int, _Followed] = {}
+
+    def open(self, sequence: int, tokens: Sequence[int], cached: int) -> None:
+        """Start following a sequence."""
+        del tokens
+        # What is filled of the cached blocks is seen when their numbers are known.
+        self._followed[sequence] = _Followed(cached, cached)
+
+    def close(self, sequence: int) -> None:
+        """Forget a sequence; its blocks keep what is in them."""
+        self._followed.pop(sequence, None)
+
+    def behind(self, sequence: int) -> int:
+        """Committed positions that the head has not read."""
+        state = self._followed[sequence]
+        return max(state.length - state.filled, 0)
+
+    def propose(self, wants: Sequence[Want]) -> list[Draft]:
+        """Catch up, and draft a chain for each sequence."""
+        if not wants:
+            return []
+        readings = []
+        for want in wants:
+            known = len(want.tokens)
+            start = self._blocks.length(want.table, known - 1)
+            readings.append(_Reading(want.tokens, want.table, start, known))
+        caught_up = [reading.end - 1 - reading.start for reading in readings]
+        self._read_down_to(readings, self._executor.max_rows, spare=1)
+        drafted = self._run(readings, self._chains(wants))
+        drafts = []
+        for index, want in enumerate(wants):
+            count = int(drafted.counts[index])
+            state = self._followed[want.sequence]
+            state.filled = len(want.tokens)
+            state.drafted = drafted.tokens[index, :count].tolist()
+            state.probabilities = drafted.probabilities[index, :count].tolist()
+            state.sampled = want.sampler.params.temperature > 0.0
+            chances = drafted.chances[index, :count].tolist()
+            passes = max(count, 1)
+            drafts.append(Draft(list(state.drafted), chances, self.name, passes, caught_up[index]))
+        return drafts
+
+    def observe(self, committed: Sequence[Committed]) -> None:
+        """Learn from the last drafts, and read what has become much."""
+        readings = []
+        behind = []
+        for part in committed:
+            state = self._followed[part.sequence]
+            self._chances.observe(state.drafted, state.probabilities, part.written, state.sampled)
+            state.drafted = []
+            state.length += len(part.tokens)
+            state.filled = self._blocks.length(part.table, state.length)
+            is_prompt = len(part.tokens) - part.accepted > 1
+            missing = state.length - state.filled
+            if missing >= _MOST_BEHIND or (is_prompt and missing):
+                readings.append(_Reading(part.text, part.table, state.filled, state.length))
+                behind.append(state)
+        self._read_down_to(readings, 0, spare=0)
+        for state in behind:
+            state.filled = state.length
+
+    def _read_down_to(self, readings: Sequence[_Reading], rows: int, *, spare: int) -> None:
+        """Fill the cache until at most `rows` rows are left to read.
+
+        Args:
+            readings: what is to be read; their starts move.
+            rows: at least `spare` for each of them.
+            spare: rows at the end of each reading that are left out.
+        """
+        while sum(reading.end - reading.start for reading in readings) > rows:
+            room = self._executor.max_rows
+            parts = []
+            for reading in readings:
+                end = min(reading.end - spare, reading.start + room)
+                parts.append(_Reading(reading.text, reading.table, reading.start, end))
+                room -= end - reading.start
+                reading.start = end
+            self._run(parts, Chains.none())
+
+    def _run(self, readings: Sequence[_Reading], chains: Chains) -> Drafted:
+        """Run the head over all that is to be read; the last rows start the chains, if any."""
+        lengths = [reading.end - reading.start for reading in readings]
+        tokens = [token for r in readings for token in r.text[r.start : r.end]]
+        positions = np.concatenate([np.arange(r.start, r.end) for r in readings])
+        wants = np.zeros(len(tokens), np.bool_)
+        if len(chains.depths):
+            wants[np.cumsum(lengths) - 1] = True
+        tables = np.zeros((len(readings), max(len(r.table) for r in readings)), np.int32)
+        for row, reading in zip(tables, readings, strict=True):
+            row[: len(reading.table)] = reading.table
+        rows = Rows(
+            np.array(tokens, np.int32),
+            positions.astype(np.int32),
+            np.repeat(np.arange(len(readings), dtype=np.int32), lengths),
+            wants,
+            tables,
+        )
+        drafted = self._executor.draft(rows, chains)
+        for reading in readings:
+            self._blocks.fill(reading.table, reading.start, reading.end)
+        return drafted
+
+    def _chains(self, wants: Sequence[Want]) -> Chains:
+        params = [want.sampler.params for want in wants]
+        return Chains(
+            np.array([want.limit for want in wants], np.int32),
+            np.array([each.temperature for each in params], np.float64),
+            np.array([each.top_k for each in params], np.int32),
+            np.array([each.top_p for each in params], np.float64),
+            np.array([each.min_p for each in params], np.float64),
+            np.array([want.sampler.seed for want in wants], np.uint64),
+            np.array([want.least for want in wants], np.float64),
+            np.stack([self._chances.table(each.temperature > 0.0) for each in params]),
+        )
