@@ -21,6 +21,7 @@ torch = pytest.importorskip("torch")
 from nextn.train import run as training_run  # noqa: E402
 from nextn.train.export import export_head  # noqa: E402
 from nextn.train.loss import distillation_loss  # noqa: E402
+from nextn.train.muon import orthogonal  # noqa: E402
 from nextn.train.run import HeadTraining  # noqa: E402
 from nextn.train.trainer import TrainingError, learning_rate  # noqa: E402
 
@@ -42,6 +43,7 @@ def settings(**changes: Any) -> TrainSettings:
     given = {
         "steps": 12, "batch_tokens": 256, "longest": 64, "depth": 3, "validations": 3,
         "draft_vocabulary": 128, "threads": 1, "learning_rate": 3e-3,
+        "growth": 0.0,
     }  # fmt: skip
     return TrainSettings(**{**given, **changes})
 
@@ -108,10 +110,32 @@ def test_a_head_that_is_the_trunk_has_no_loss() -> None:
     assert float(loss) == pytest.approx(0.0, abs=1e-5)
 
 
+def test_the_depth_grows(tiny: Checkpoint, texts: Any, tmp_path: Path) -> None:
+    given = settings(growth=0.5, depth=4)
+    assert [given.depth_at(at) for at in (0, 0.16, 0.17, 0.34, 0.5, 1.0)] == [1, 1, 2, 3, 4, 4]
+    training = start(tiny, texts, tmp_path / "work", growth=0.5)
+    training.run()
+    assert [len(record["kl"]) for record in training.history.losses] == [1] * 3 + [2] * 3 + [3] * 6
+
+
 def test_the_learning_rate_rises_and_falls() -> None:
     given = settings(warm_up=0.1, learning_rate=1.0)
     rates = [learning_rate(at, given) for at in (0.0, 0.05, 0.1, 0.55, 1.0, 1.5)]
     assert rates == pytest.approx([0.01, 0.5, 1.0, 0.51, 0.02, 0.02])
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6), (16, 16)])
+def test_updates_are_nearly_orthogonal(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(shape, generator=generator)
+    left, values, right = torch.linalg.svd(x, full_matrices=False)
+    nearest = left @ right
+    found = orthogonal(x)
+    got = torch.linalg.svdvals(found)
+    # A square matrix has singular values near zero, which stay smaller.
+    assert float(got.max()) < 1.3
+    assert float(got[values > 0.2 * values.max()].min()) > 0.6
+    assert float((found * nearest).sum()) > 0.9 * float(found.norm() * nearest.norm())
 
 
 def test_training_lowers_the_loss(tiny: Checkpoint, texts: Any, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ _DATA_NAMES = (
     "tokens", "most_written", "free_share", "greedy_share", "held_out", "seed", "sequences",
 )  # fmt: skip
 _TRAINING_NAMES = (
-    "steps", "batch_tokens", "depth", "decay", "learning_rate", "longest", "draft_vocabulary",
-    "coverage", "validations", "seed", "threads",
+    "steps", "batch_tokens", "depth", "growth", "decay", "learning_rate", "longest",
+    "draft_vocabulary", "coverage", "validations", "seed", "threads",
 )  # fmt: skip
 
 
@@ -146,6 +146,15 @@ _TRAINING_NAMES = (
 )
 @option(
     _TRAINING,
+    "--growth",
+    type=float,
+    default=0.5,
+    show_default=True,
+    metavar="SHARE",
+    help="Share of the training in which the depth grows from 1 to --depth.",
+)
+@option(
+    _TRAINING,
     "--decay",
     type=float,
     default=0.7,
@@ -193,7 +202,7 @@ _TRAINING_NAMES = (
     _TRAINING,
     "--learning-rate",
     type=float,
-    default=1e-3,
+    default=5e-3,
     show_default=True,
     metavar="X",
     help="The largest; it rises at first and then falls to almost nothing.",

@@ -17,7 +17,8 @@ class History:
     """What was measured while training.
 
     Attributes:
-        losses: records with `step` and `kl`, the mean KL of each step of the chains.
+        losses: records with `step` and `kl`, the mean KL of each step of the chains; the depth
+            grows, so later records are longer.
         validations: records with `step`, `seconds`, and `rates` by category: acceptance by place in
             the chain, given that all before were right; "all" is all categories together.
     """
@@ -59,10 +60,10 @@ def plot_history(history: History, path: Path) -> bool:
 
 
 def _plot_losses(axis: Any, losses: Sequence[Mapping[str, Any]]) -> None:
-    steps = [record["step"] for record in losses]
-    depth = len(losses[0]["kl"]) if losses else 0
-    for place in range(depth):
-        axis.plot(steps, [record["kl"][place] for record in losses], label=_ordinal(place))
+    for place in range(max((len(record["kl"]) for record in losses), default=0)):
+        deep = [record for record in losses if len(record["kl"]) > place]
+        steps = [record["step"] for record in deep]
+        axis.plot(steps, [record["kl"][place] for record in deep], label=_ordinal(place))
     axis.set(title="loss", xlabel="step", ylabel="KL(trunk || head), nats", yscale="log")
 
 

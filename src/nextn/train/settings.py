@@ -27,7 +27,7 @@ class DataSettings:
 
     tokens: int = 1_500_000
     most_written: int = 400
-    free_share: float = 0.35
+    free_share: float = 0.5
     greedy_share: float = 0.25
     held_out: int = 20
     seed: int = 0
@@ -63,6 +63,8 @@ class TrainSettings:
         hours: time to train; None if `steps` is the budget.
         batch_tokens: most tokens of a batch, padding included.
         depth: steps of a chain that are trained.
+        growth: share of the training in which the depth grows from 1 to that. What makes the first
+            draft right helps all others, and a chain of one step costs a third of one of four.
         decay: weight of a step of the chain, relative to the one before.
         learning_rate: the largest.
         warm_up: share of the training in which the learning rate rises.
@@ -80,8 +82,9 @@ class TrainSettings:
     hours: float | None = None
     batch_tokens: int = 4096
     depth: int = 4
+    growth: float = 0.5
     decay: float = 0.7
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-3
     warm_up: float = 0.02
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -106,6 +109,7 @@ class TrainSettings:
             _check_number("--hours", self.hours, 1e-6, 1e6)
         _check_integer("--batch-tokens", self.batch_tokens, 32)
         _check_integer("--depth", self.depth, 1, MOST_DEPTH)
+        _check_number("--growth", self.growth, 0.0, 1.0)
         _check_number("--decay", self.decay, 1e-3, 1.0)
         _check_number("--learning-rate", self.learning_rate, 1e-9, 1.0)
         _check_integer("--longest", self.longest, 8)
@@ -118,9 +122,15 @@ class TrainSettings:
                 f"{self.longest}"
             )
 
-    def step_weights(self) -> list[float]:
+    def depth_at(self, progress: float) -> int:
+        """Steps of a chain that are trained when a share of the training is over."""
+        if progress >= self.growth:
+            return self.depth
+        return 1 + int((self.depth - 1) * progress / self.growth)
+
+    def step_weights(self, depth: int) -> list[float]:
         """Weight of each step of a chain; they sum to 1."""
-        weights = [self.decay**step for step in range(self.depth)]
+        weights = [self.decay**step for step in range(depth)]
         return [weight / sum(weights) for weight in weights]
 
     def identity(self) -> dict[str, Any]:

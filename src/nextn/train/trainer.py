@@ -19,6 +19,7 @@ from nextn.train.acceptance import Acceptance, count_acceptance
 from nextn.train.batches import Batch
 from nextn.train.head import Head
 from nextn.train.loss import distillation_loss
+from nextn.train.muon import Muon
 from nextn.train.recursion import run_chains
 from nextn.train.settings import TrainSettings
 
@@ -47,15 +48,11 @@ class Trainer:
         self._settings = settings
         matrices = [x for x in head.trained.values() if x.dim() > 1]
         vectors = [x for x in head.trained.values() if x.dim() == 1]
-        self._optimiser = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": settings.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-            ],
-            lr=settings.learning_rate,
-            betas=_BETAS,
+        rate = settings.learning_rate
+        self._optimisers: tuple[torch.optim.Optimizer, ...] = (
+            Muon(matrices, lr=rate, weight_decay=settings.weight_decay),
+            torch.optim.AdamW(vectors, lr=rate, betas=_BETAS, weight_decay=0.0),
         )
-        self._weights = torch.tensor(settings.step_weights(), device=head.device)
 
     def train(self, batch: Batch, progress: float) -> list[float]:
         """Take one step.
@@ -65,21 +62,24 @@ class Trainer:
             progress: share of the whole training that is over, for the learning rate.
 
         Returns:
-            Mean KL of each step of the chains.
+            Mean KL of each step of the chains that is trained by now.
 
         Raises:
             TrainingError: the loss or the gradient is not a number.
         """
         rate = learning_rate(progress, self._settings)
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
-        finals, hidden = self._run(batch)
-        allowed = torch.from_numpy(batch.chain_steps).to(self._head.device)
-        steps = torch.arange(1, self._settings.depth + 1, device=self._head.device)
-        valid = (allowed[None, :] >= steps[:, None]).float()
-        weights = valid * self._weights[:, None] / len(batch.rows)
+        for optimiser in self._optimisers:
+            optimiser.zero_grad(set_to_none=True)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+        depth = self._settings.depth_at(progress)
+        finals, hidden = self._run(batch, depth)
+        device = self._head.device
+        steps = torch.arange(1, depth + 1, device=device)[:, None]
+        valid = (torch.from_numpy(batch.chain_steps).to(device) >= steps).float()
+        step_weights = torch.tensor(self._settings.step_weights(depth), device=device)
+        weights = valid * step_weights[:, None] / len(batch.rows)
         loss, per_step = distillation_loss(finals, weights, hidden, self._head.output)
-        self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self._head.trained.values(), self._settings.clip)
         if not math.isfinite(float(loss.detach())) or not math.isfinite(float(norm)):
@@ -87,7 +87,8 @@ class Trainer:
                 f"step {self.step + 1}: the loss is not a number; go on from the last checkpoint "
                 "with a smaller --learning-rate"
             )
-        self._optimiser.step()
+        for optimiser in self._optimisers:
+            optimiser.step()
         self.step += 1
         values: list[float] = per_step.tolist()
         return values
@@ -95,7 +96,7 @@ class Trainer:
     @torch.no_grad()
     def accepts(self, batch: Batch) -> Acceptance:
         """How the head's most probable tokens fare against the tokens of the texts."""
-        finals, _ = self._run(batch)
+        finals, _ = self._run(batch, self._settings.depth)
         following = torch.from_numpy(batch.following)
         ids = torch.from_numpy(self._head.token_ids)
         right = torch.stack([ids[self._best(final)] == following for final in finals])
@@ -106,14 +107,14 @@ class Trainer:
         parts = final.to(self._head.product_type).split(256)
         return torch.cat([(part @ self._head.output.T).argmax(-1) for part in parts]).cpu()
 
-    def _run(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _run(self, batch: Batch, depth: int) -> tuple[Tensor, Tensor]:
         """Final states of the head [steps, positions, hidden], and of the trunk."""
         device = self._head.device
         tokens = torch.from_numpy(batch.tokens).to(device)
         hidden = bfloat16_tensor(batch.hidden).to(device)
         rows = torch.from_numpy(batch.rows).to(device)
         with self._autocast():
-            chains = run_chains(self._head.model, tokens, hidden.float(), self._settings.depth)
+            chains = run_chains(self._head.model, tokens, hidden.float(), depth)
         finals = torch.stack([final.flatten(0, 1)[rows] for final in chains])
         return finals, hidden.flatten(0, 1)[rows]
 
@@ -132,7 +133,7 @@ class Trainer:
         partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         state = {
             "weights": self._head.trained,
-            "optimiser": self._optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
             "step": self.step,
             "token_ids": torch.from_numpy(self._head.token_ids),
             **extra,
@@ -154,7 +155,8 @@ class Trainer:
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
         self._head.load(state["weights"])
-        self._optimiser.load_state_dict(state["optimiser"])
+        for optimiser, values in zip(self._optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(values)
         self.step = state["step"]
 
 
