@@ -13,6 +13,7 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <cstring>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -39,6 +40,7 @@ using Chances = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::
 using IntsOut = nb::ndarray<int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using FloatsOut = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using CountsOut = nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using HiddenOut = nb::ndarray<uint16_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using LogitsArray = nb::ndarray<nb::numpy, float, nb::ndim<2>, nb::device::cpu>;
 
 // Larger widths do not occur, and smaller ones keep every product with a number of rows, heads or
@@ -295,6 +297,21 @@ void begin_head(Executor& executor, int vocab_size, std::optional<Ints> token_id
     executor.begin_head(vocab_size, std::move(ids));
 }
 
+// Copies whole cache blocks out: [blocks][positions of a block][width].
+void read_hidden(Executor& executor, int layer, Ints blocks, HiddenOut out) {
+    const nextn::HiddenLayer& hidden = executor.hidden_layer(layer);
+    require(hidden.data != nullptr, "[hidden] read before the executor is finished");
+    require(out.shape(0) == blocks.shape(0) && out.shape(1) == nextn::kCacheBlockTokens &&
+                out.shape(2) == static_cast<size_t>(hidden.width),
+            "[hidden] the arrays do not fit");
+    for (size_t i = 0; i < blocks.shape(0); ++i) {
+        const int32_t block = blocks.data()[i];
+        require(block >= 0 && block < executor.block_count(), "[hidden] there is no such block");
+        std::memcpy(out.data() + i * out.shape(1) * out.shape(2),
+                    hidden.data + static_cast<size_t>(block) * hidden.block_stride, hidden.bytes());
+    }
+}
+
 // The rows were checked by nextn.backends.base.check_rows.
 nextn::StepRows step_rows(Ints tokens, Ints positions, Ints slots, Bools wants, Tables tables) {
     nextn::StepRows rows{};
@@ -430,6 +447,7 @@ void bind_executor(nb::module_& m) {
         .def("add_hidden_layer", &add_hidden_layer, "width"_a)
         .def("store_hidden", &store_hidden, "x"_a, "layer"_a, "only_wanted"_a)
         .def("load_hidden", &load_hidden, "out"_a, "layer"_a)
+        .def("read_hidden", &read_hidden, "layer"_a, "blocks"_a.noconvert(), "out"_a.noconvert())
         .def("begin_head", &begin_head, "vocab_size"_a, "token_ids"_a.none())
         .def("finish", &Executor::finish)
         // What was checked must be what is used, so nothing is converted.

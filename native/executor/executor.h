@@ -86,6 +86,7 @@ public:
     size_t logits_stride() const { return trunk_.logits_columns; }
     bool has_head() const { return building_ == &head_; }
     int threads() const { return pool_.size(); }
+    int block_count() const { return limits_.block_count; }
     int max_rows() const { return limits_.max_rows; }
     CacheType cache_type() const { return limits_.cache_type; }
     const KernelTable& kernels() const { return kernels_; }

@@ -105,6 +105,22 @@ class Executor(Protocol):
         """
         ...
 
+    def read_hidden(self, layer: int, blocks: NDArray[np.int32]) -> NDArray[np.uint16]:
+        """Copy hidden states out of cache blocks, for training.
+
+        Args:
+            layer: of hidden states.
+            blocks: int32 [blocks], ids of cache blocks.
+
+        Returns:
+            uint16 [blocks, BLOCK_TOKENS, width]: the bits of bfloat16 numbers. Positions that were
+            not computed hold anything.
+
+        Raises:
+            IndexError, ValueError: no such layer or block (a defect of the caller).
+        """
+        ...
+
     def close(self) -> None:
         """Give back the memory and the threads."""
         ...

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
-from nextn.cli.text import bytes_text, one_line
+from nextn.cli.text import bytes_text, one_line, seconds_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -24,6 +24,7 @@ class ProgressDisplay:
     Args:
         quiet: show nothing.
         counted: what is counted, such as "tokens", if it is not bytes.
+        speed: say how many of what is counted come per second.
         stream: where to write; by default standard error.
         clock: seconds, for tests.
     """
@@ -33,11 +34,13 @@ class ProgressDisplay:
         *,
         quiet: bool = False,
         counted: str | None = None,
+        speed: bool = False,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._quiet = quiet
         self._counted = counted
+        self._speed = speed
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
         self._bar: Progress | None = None
@@ -45,6 +48,7 @@ class ProgressDisplay:
         self._activity = ""
         self._spoke = 0.0
         self._complete = False
+        self._begun = (0.0, 0)
 
     def __call__(self, activity: str, done: int, total: int | None, /) -> None:
         """Show how far an activity is."""
@@ -56,6 +60,16 @@ class ProgressDisplay:
         else:
             self._say(activity, done, total)
 
+    def note(self, line: str, /) -> None:
+        """Show a line that stays."""
+        if self._quiet:
+            return
+        line = one_line(line)
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=self._stream, flush=True)
+
     def __enter__(self) -> ProgressDisplay:
         return self
 
@@ -66,7 +80,7 @@ class ProgressDisplay:
 
     def _draw(self, activity: str, done: int, total: int | None) -> None:
         if self._bar is None:
-            self._bar = _make_bar(self._stream, self._counted)
+            self._bar = _make_bar(self._stream, self._counted, self._speed)
             self._bar.start()
         if self._task is None or activity != self._activity:
             self._activity = activity
@@ -79,6 +93,7 @@ class ProgressDisplay:
         if new:
             self._activity = activity
             self._complete = False
+            self._begun = (now, done)
         finished = total is not None and done >= total and not self._complete
         if not new and not finished and now - self._spoke < _PLAIN_INTERVAL:
             return
@@ -87,6 +102,12 @@ class ProgressDisplay:
         self._complete = finished
         self._spoke = now
         amount = self._amount(done, total)
+        seconds, before = now - self._begun[0], self._begun[1]
+        if self._speed and seconds > 0 and done > before:
+            rate = (done - before) / seconds
+            amount += f", {rate:,.0f} per second"
+            if total is not None and total > done:
+                amount += f", {seconds_text((total - done) / rate)} left"
         print(f"{activity}: {amount}" if done else activity, file=self._stream, flush=True)
 
     def _amount(self, done: int, total: int | None) -> str:
@@ -97,7 +118,7 @@ class ProgressDisplay:
         return f"{done:,}{'' if total is None else f' of {total:,}'} {self._counted}"
 
 
-def _make_bar(stream: TextIO, counted: str | None) -> Progress:
+def _make_bar(stream: TextIO, counted: str | None, speed: bool) -> Progress:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -115,6 +136,8 @@ def _make_bar(stream: TextIO, counted: str | None) -> Progress:
         if counted is None
         else (MofNCompleteColumn(), TextColumn(counted))
     )
+    if speed:
+        amounts = (*amounts, TextColumn("{task.speed:,.0f}/s"))
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),

@@ -110,7 +110,8 @@ class CpuExecutor:
         }
         for kv_heads, head_width in plans[-1].cache_layers:
             self._native.add_cache_layer(kv_heads, head_width)
-        for width in plans[-1].hidden_layers:
+        self._hidden_widths = plans[-1].hidden_layers
+        for width in self._hidden_widths:
             self._native.add_hidden_layer(width)
         self._buffers: list[tuple[int, int]] = []  # (width, number)
         self._build(plan)
@@ -169,6 +170,13 @@ class CpuExecutor:
             drafted.counts,
         )
         return drafted
+
+    def read_hidden(self, layer: int, blocks: NDArray[np.int32]) -> NDArray[np.uint16]:
+        """See `Executor.read_hidden`."""
+        width = self._hidden_widths[layer]
+        states = np.empty((len(blocks), BLOCK_TOKENS, width), np.uint16)
+        self._native.read_hidden(layer, np.ascontiguousarray(blocks, np.int32), states)
+        return states
 
     def close(self) -> None:
         """Give back the memory and the threads; the executor cannot be used afterwards."""

@@ -149,6 +149,11 @@ class ReferenceExecutor:
                 self._run(operation, rows, live)
         return logits
 
+    def read_hidden(self, layer: int, blocks: NDArray[np.int32]) -> NDArray[np.uint16]:
+        """See `Executor.read_hidden`."""
+        states = self._hidden[layer][blocks]
+        return (states.view(np.uint32) >> 16).astype(np.uint16)
+
     def close(self) -> None:
         """Forget the decoded weights."""
         self._weights.clear()

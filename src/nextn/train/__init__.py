@@ -1,0 +1,1 @@
+"""Trains prediction heads for models that have none: what `nextn train` does."""

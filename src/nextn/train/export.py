@@ -1,0 +1,73 @@
+"""Writes a trained head as a GGUF file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextn.files import I32, Checkpoint
+from nextn.files.block_encoding import F32, Q8_0, encode_f32, encode_q8_0
+from nextn.files.gguf.writer import TensorBytes, write_gguf
+from nextn.models.head_tensors import HEAD_LAYERS_KEY, trunk_blocks
+from nextn.models.nextn_head import (
+    HIDDEN_KEY,
+    TRUNK_KEY,
+    VOCAB_HASH_KEY,
+    draft_vocabulary_name,
+    vocabulary_hash,
+)
+
+_NAME = "general.name"
+
+
+def export_head(
+    path: Path,
+    trunk: Checkpoint,
+    values: Mapping[str, NDArray[np.float32]],
+    token_ids: NDArray[np.int32],
+) -> None:
+    """Write a head-only file: matrices in Q8_0, vectors in float32.
+
+    Args:
+        path: the file; an existing one is replaced.
+        trunk: the model that the head is for.
+        values: float32, by the name of the tensor.
+        token_ids: the draft vocabulary, ascending.
+
+    Raises:
+        ValueError: a value that is not finite.
+        OSError: the file cannot be written; nothing is left of it.
+    """
+    blocks = trunk_blocks(trunk)
+    name = trunk.string(_NAME, "")
+    metadata: dict[str, str | int | float | bool] = {
+        "general.architecture": trunk.architecture,
+        "general.type": "model",
+        _NAME: f"{name} nextn head",
+    }
+    # What the block's shape depends on is the trunk's; so the file says what it is made for.
+    for key, value in trunk.metadata.items():
+        if key.startswith(f"{trunk.architecture}.") and isinstance(value, str | int | float | bool):
+            metadata[key] = value
+    metadata[f"{trunk.architecture}.block_count"] = blocks + 1
+    metadata[HEAD_LAYERS_KEY.replace("{arch}", trunk.architecture)] = 1
+    metadata[HIDDEN_KEY] = "post"
+    metadata[TRUNK_KEY] = name
+    vocabulary = vocabulary_hash(trunk)
+    if vocabulary is not None:
+        metadata[VOCAB_HASH_KEY] = vocabulary
+    tensors = {tensor: _encoded(tensor, value) for tensor, value in values.items()}
+    ids = np.ascontiguousarray(token_ids, "<i4")
+    tensors[draft_vocabulary_name(blocks)] = TensorBytes(ids.shape, I32, ids.view(np.uint8))
+    write_gguf(path, metadata, tensors)
+
+
+def _encoded(name: str, values: NDArray[np.float32]) -> TensorBytes:
+    if not np.isfinite(values).all():
+        raise ValueError(f"[export] {name} holds values that are not finite")
+    if values.ndim > 1 and values.shape[-1] % Q8_0.elements == 0:
+        return TensorBytes(values.shape, Q8_0, encode_q8_0(values))
+    return TensorBytes(values.shape, F32, encode_f32(values))

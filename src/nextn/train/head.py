@@ -1,0 +1,153 @@
+"""The head that is trained: plan, weights, and the trunk's parts that it borrows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from nextn.backends.torch.model import TorchModel
+from nextn.errors import RequestError
+from nextn.files import Checkpoint
+from nextn.models.head_tensors import trunk_blocks
+from nextn.models.nextn_head import draft_vocabulary_name, load_head_plan, new_head_plan
+from nextn.plan import Logits, Plan
+from nextn.train.initial import initial_weights
+
+_FROZEN = ("nextn.embed_tokens.weight", "nextn.shared_head_head.weight")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A head with gradients.
+
+    Attributes:
+        model: its plan; the weights are its own and the trunk's embedding.
+        trained: float32, with gradients, by the name of the tensor in its file.
+        output: the trunk's output matrix for the draft vocabulary: [vocabulary, hidden], in the
+            type that products run in.
+        token_ids: the draft vocabulary, ascending: int32 [vocabulary].
+    """
+
+    model: TorchModel
+    trained: dict[str, Tensor]
+    output: Tensor
+    token_ids: NDArray[np.int32]
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return self.output.device
+
+    @property
+    def product_type(self) -> torch.dtype:
+        """The type that products run in."""
+        return self.output.dtype
+
+    def values(self) -> dict[str, NDArray[np.float32]]:
+        """The weights as they are now: float32, by name."""
+        return {name: x.detach().cpu().numpy().copy() for name, x in self.trained.items()}
+
+    def load(self, values: Mapping[str, Tensor]) -> None:
+        """Take weights over."""
+        with torch.no_grad():
+            for name, tensor in self.trained.items():
+                tensor.copy_(values[name])
+
+
+def new_head(
+    trunk: Checkpoint,
+    token_ids: NDArray[np.int32],
+    device: torch.device,
+    projection: NDArray[np.float32] | None = None,
+) -> Head:
+    """Make a head for a trunk that has none.
+
+    Args:
+        trunk: the model.
+        token_ids: the draft vocabulary, ascending.
+        device: where to train.
+        projection: what `eh_proj` begins with; None passes the hidden state on.
+    """
+    ids = tuple(token_ids.tolist())
+    _, plan, shapes = new_head_plan(trunk, token_ids=ids)
+    values = initial_weights(trunk, shapes, projection)
+    return _build(trunk, plan, values, token_ids, device)
+
+
+def head_from_file(trunk: Checkpoint, file: Checkpoint, device: torch.device) -> Head:
+    """Take a head that was trained before.
+
+    Raises:
+        FileFormatError, UnsupportedModelError: see `load_head_plan`.
+        RequestError: a head of a kind that is not trained.
+    """
+    headed = load_head_plan(trunk, file)
+    vocabulary = draft_vocabulary_name(trunk_blocks(trunk))
+    names = [name for name in headed.tensors if name != vocabulary]
+    own = [name for name in names if name.endswith(_FROZEN)]
+    if headed.hidden_kind != "post" or own:
+        what = f"{own[0]} of its own" if own else "the hidden state before the last norm"
+        raise RequestError(f"{file.path}: a head with {what} cannot be trained on")
+    for name in names:
+        file.tensors[name].check_finite()
+    values = {name: file.tensors[name].decode() for name in names}
+    ids = headed.head.token_ids or tuple(range(headed.trunk.vocab_size))
+    return _build(trunk, headed.head, values, np.array(ids, np.int32), device)
+
+
+def _build(
+    trunk: Checkpoint,
+    plan: Plan,
+    values: Mapping[str, NDArray[np.float32]],
+    token_ids: NDArray[np.int32],
+    device: torch.device,
+) -> Head:
+    product_type = product_type_for(device)
+    trained = {
+        name: torch.tensor(value, device=device).requires_grad_() for name, value in values.items()
+    }
+    (logits,) = (op for op in plan.operations if isinstance(op, Logits))
+    borrowed: dict[str, Tensor] = {}
+    for weight in plan.weights:
+        is_output = weight.name == logits.weight.name
+        if weight.name not in trained and (not is_output or weight.name == "token_embd.weight"):
+            found = torch.tensor(trunk.tensors[weight.name].decode())
+            borrowed[weight.name] = found.to(device, product_type)
+    output = torch.tensor(_rows(trunk, logits.weight.name, token_ids))
+    return Head(
+        TorchModel(plan, {**borrowed, **trained}),
+        trained,
+        output.to(device, product_type),
+        token_ids,
+    )
+
+
+def _rows(trunk: Checkpoint, name: str, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+    values = trunk.tensors[name].decode_rows(ids)
+    scale = trunk.tensors.get(name.removesuffix(".weight") + ".scale")
+    return values if scale is None else values * scale.decode()[0]
+
+
+def product_type_for(device: torch.device) -> torch.dtype:
+    """Bfloat16 where products run faster in it, else float32."""
+    if device.type == "cuda":
+        return torch.bfloat16
+    fast = ("amx", "avx512_bf16", "avx512bf16", "bf16")
+    flags = _processor_flags()
+    return torch.bfloat16 if any(flag in flags for flag in fast) else torch.float32
+
+
+def _processor_flags() -> set[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith(("flags", "Features")):
+                    return set(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return set()

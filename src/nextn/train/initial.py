@@ -1,0 +1,63 @@
+"""What a head begins with: parts of the trunk."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nextn.files import Checkpoint
+
+Floats = NDArray[np.float32]
+
+_NAME = re.compile(r"blk\.(\d+)\.(.+)")
+
+
+def initial_weights(
+    trunk: Checkpoint,
+    shapes: Mapping[str, tuple[int, ...]],
+    projection: Floats | None = None,
+) -> dict[str, Floats]:
+    """Values for a new head: the trunk's last block, its last norm, norms of 1, and a projection.
+
+    Args:
+        trunk: the model.
+        shapes: of the tensors of the head, by name; see `nextn.models.nextn_head.new_head_plan`.
+        projection: float32 [hidden, 2 * hidden], see `nextn.train.projection`; None gives the
+            hidden state and nothing of the embedding.
+
+    Returns:
+        float32 values of every tensor.
+    """
+    return {name: _initial(trunk, name, shape, projection) for name, shape in shapes.items()}
+
+
+def decoded(checkpoint: Checkpoint, name: str) -> Floats:
+    """A tensor's values, times the scale that belongs to it if there is one: float32."""
+    checkpoint.tensors[name].check_finite()
+    values = checkpoint.tensors[name].decode()
+    scale = checkpoint.tensors.get(name.removesuffix(".weight") + ".scale")
+    return values if scale is None else values * scale.decode()[0]
+
+
+def _initial(
+    trunk: Checkpoint, name: str, shape: tuple[int, ...], projection: Floats | None
+) -> Floats:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"[train] {name} is no tensor of a block")
+    block, role = int(match[1]), match[2]
+    match role:
+        case "nextn.eh_proj.weight":
+            if projection is not None:
+                return projection
+            hidden = shape[0]
+            return np.concatenate((np.zeros((hidden, hidden)), np.eye(hidden)), 1).astype("f4")
+        case "nextn.enorm.weight" | "nextn.hnorm.weight":
+            return np.ones(shape, np.float32)
+        case "nextn.shared_head_norm.weight":
+            return decoded(trunk, "output_norm.weight")
+        case _:
+            return decoded(trunk, f"blk.{block - 1}.{role}")

@@ -1,0 +1,73 @@
+"""The loss: KL from the trunk's distribution to the head's, over the draft vocabulary.
+
+Logits of thousands of positions and tens of thousands of tokens would fill the memory. So loss and
+gradient are computed together, a few positions at a time, and only the gradient of the hidden
+states is kept. The trunk's probabilities of a position are computed once for all steps of the
+chains.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_CHUNK_ELEMENTS = 1 << 21
+"""Logits that are alive at a time; a few matrices of this size fit into a processor's cache."""
+
+
+def distillation_loss(
+    finals: Tensor, weights: Tensor, hidden: Tensor, output: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Weighted sum of KL(trunk || head) over steps and positions.
+
+    Args:
+        finals: float [steps, positions, hidden], of the head, normed.
+        weights: float32 [steps, positions].
+        hidden: [positions, hidden] of the trunk, normed.
+        output: the output matrix's rows of the draft vocabulary: [vocabulary, hidden]; products
+            run in its type. It gets no gradient.
+
+    Returns:
+        The loss, and detached the mean KL of each step over its positions with a weight: float32
+        [steps].
+    """
+    loss, per_step = _DistillationLoss.apply(finals, weights, hidden, output)
+    counts = (weights > 0).sum(1).clamp(min=1)
+    return loss, per_step / counts
+
+
+class _DistillationLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, finals: Tensor, weights: Tensor, hidden: Tensor, output: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        steps, positions, _ = finals.shape
+        states = finals.detach().to(output.dtype)
+        teacher = hidden.to(output.dtype)
+        gradient = torch.empty_like(states)
+        loss = torch.zeros((), device=finals.device)
+        per_step = torch.zeros(steps, device=finals.device)
+        rows = max(1, _CHUNK_ELEMENTS // output.shape[0])
+        for start in range(0, positions, rows):
+            part = slice(start, start + rows)
+            log_trunk = torch.log_softmax((teacher[part] @ output.T).float(), -1)
+            trunk = log_trunk.exp()
+            negative_entropy = torch.linalg.vecdot(trunk, log_trunk)
+            for step in range(steps):
+                weight = weights[step, part]
+                log_head = torch.log_softmax((states[step, part] @ output.T).float(), -1)
+                divergence = negative_entropy - torch.linalg.vecdot(trunk, log_head)
+                loss += weight @ divergence
+                per_step[step] += (divergence * (weight > 0)).sum()
+                difference = log_head.exp_().sub_(trunk).to(output.dtype)
+                gradient[step, part] = (difference @ output) * weight[:, None]
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(per_step)
+        return loss, per_step
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient.float() * gradients[0], None, None, None

@@ -1,0 +1,296 @@
+"""The whole work of `nextn train`: data, vocabulary, training, validation, files.
+
+Everything goes into a work folder first and can be broken off at any time: the same command goes
+on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nextn.backends.cpu.threads import default_threads
+from nextn.engine.interrupts import deferred_interrupts
+from nextn.errors import MemoryLimitError, RequestError
+from nextn.files import Checkpoint, open_checkpoint
+from nextn.text.tokenizer import load_tokenizer
+from nextn.train.acceptance import Acceptance, total
+from nextn.train.batches import Batch, make_batch, plan_batches, usable
+from nextn.train.export import export_head
+from nextn.train.head import Head, head_from_file, new_head
+from nextn.train.projection import fit_projection
+from nextn.train.report import History
+from nextn.train.settings import TrainSettings
+from nextn.train.shards import StoredText
+from nextn.train.trainer import Trainer, endless_batches, read_checkpoint
+from nextn.train.vocabulary import choose_vocabulary, coverage_of
+
+CHECKPOINT = "checkpoint.pt"
+_SECONDS_PER_CHECKPOINT = 120.0
+_LOSSES = 200  # points of the curve
+
+
+class Observer(Protocol):
+    """Shows people how far the work is."""
+
+    def __call__(self, activity: str, done: int, total: int | None, /) -> None:
+        """How much of an activity is done, in tokens."""
+
+    def note(self, line: str, /) -> None:
+        """Something worth a line."""
+
+
+class HeadTraining:
+    """A training from the first step, or from its checkpoint, to the last.
+
+    Args:
+        trunk: the model.
+        texts: what to train on.
+        held_out: what to measure acceptance with.
+        settings: how.
+        work: folder of the checkpoint.
+        init: a head to begin with; by default a new one.
+        observer: is told about progress.
+
+    Attributes:
+        head: what is trained.
+        history: what was measured.
+        coverage: share of the written tokens that are in the draft vocabulary.
+
+    Raises:
+        RequestError: too little data, a checkpoint of another training, or a head that cannot be
+            trained on.
+    """
+
+    def __init__(
+        self,
+        trunk: Checkpoint,
+        texts: Sequence[StoredText],
+        held_out: Sequence[StoredText],
+        settings: TrainSettings,
+        work: Path,
+        *,
+        init: Path | None,
+        observer: Observer,
+    ) -> None:
+        torch.set_num_threads(settings.threads or default_threads())
+        self._trunk = trunk
+        self._settings = settings
+        self._path = work / CHECKPOINT
+        self._observer = observer
+        self._texts = [text for text in texts if usable(text, settings.longest)]
+        self._held_out = [text for text in held_out if usable(text, settings.longest)]
+        if not self._texts or not self._held_out:
+            raise RequestError(
+                f"{work}: holds {len(self._texts)} texts to train on and {len(self._held_out)} "
+                "held out; write more with --tokens"
+            )
+        counts = count_tokens(self._texts, len(trunk.tokenizer.tokens))
+        state = read_checkpoint(self._path) if self._path.exists() else None
+        self.head = self._make_head(counts, init, state)
+        self.coverage = coverage_of(counts, self.head.token_ids)
+        self.history = History()
+        self._trainer = Trainer(self.head, settings)
+        self._elapsed = 0.0
+        self._rows = 0
+        if state is not None:
+            self._resume(state)
+
+    def run(self) -> None:
+        """Train until the budget is spent.
+
+        Raises:
+            TrainingError: the loss is not a number.
+            MemoryLimitError: it does not fit.
+            KeyboardInterrupt: Ctrl-C, after a checkpoint.
+            OSError: a checkpoint cannot be written; the one before is still there.
+        """
+        batches = self._batches()
+        started = saved = time.monotonic() - self._elapsed
+        saved += self._elapsed
+        if not self.history.validations:
+            self._validate()
+        try:
+            for batch in batches:
+                progress = self._progress()
+                if progress >= 1.0:
+                    break
+                with deferred_interrupts(), _out_of_memory():
+                    losses = self._trainer.train(batch, progress)
+                    self._rows += batch.tokens.size
+                    self._elapsed = time.monotonic() - started
+                self._record(losses, progress)
+                if time.monotonic() - saved > _SECONDS_PER_CHECKPOINT:
+                    self.save()
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        self._validate(last=True)
+        self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        self._trainer.save(
+            self._path,
+            {
+                "identity": self._settings.identity(),
+                "elapsed": self._elapsed,
+                "rows": self._rows,
+                "losses": self.history.losses,
+                "validations": self.history.validations,
+            },
+        )
+
+    def export(self, path: Path) -> None:
+        """Write the head's file."""
+        export_head(path, self._trunk, self.head.values(), self.head.token_ids)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Figures for the model card."""
+        written = sum(text.written for text in self._texts)
+        parameters = sum(x.numel() for x in self.head.trained.values())
+        return {
+            "parameters": f"{parameters:,}",
+            "draft vocabulary": f"{len(self.head.token_ids):,} tokens, {self.coverage:.2%} of what "
+            "the model writes",
+            "texts": f"{len(self._texts):,}, {written:,} written tokens",
+            "steps": f"{self._trainer.step:,}, {self._rows:,} rows",
+            "time": f"{self._elapsed / 60:.0f} min, {torch.get_num_threads()} threads, "
+            f"{self.head.device.type}",
+        }
+
+    def _make_head(
+        self, counts: NDArray[np.int64], init: Path | None, state: dict[str, Any] | None
+    ) -> Head:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        with _out_of_memory():
+            if state is not None:
+                return new_head(self._trunk, state["token_ids"].numpy(), device)
+            if init is not None:
+                with open_checkpoint(init) as file:
+                    return head_from_file(self._trunk, file, device)
+            ends = load_tokenizer(self._trunk.tokenizer).end_of_generation
+            ids = choose_vocabulary(
+                counts,
+                most=self._settings.draft_vocabulary,
+                coverage=self._settings.coverage,
+                always=ends,
+            )
+            self._observer.note("fitting the head's projection")
+            settings = self._settings
+            projection = fit_projection(
+                self._trunk, self._texts, longest=settings.longest, threads=settings.threads
+            )
+            return new_head(self._trunk, ids, device, projection)
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        identity = self._settings.identity()
+        different = sorted(k for k in identity if state["identity"].get(k) != identity[k])
+        # A longer or shorter training is still the same one.
+        different = [name for name in different if name not in ("steps", "hours", "validations")]
+        if different:
+            raise RequestError(
+                f"{self._path}: belongs to a training with another {', '.join(different)}; give "
+                "the same settings, or remove it to start anew"
+            )
+        self._trainer.load(state)
+        self._elapsed = state["elapsed"]
+        self._rows = state["rows"]
+        self.history = History(state["losses"], state["validations"])
+        self._observer.note(f"going on after step {self._trainer.step}")
+
+    def _batches(self) -> Iterator[Batch]:
+        settings = self._settings
+        lengths = np.array([min(len(text.tokens) - 1, settings.longest) for text in self._texts])
+
+        def order(rng: np.random.Generator) -> list[list[int]]:
+            return plan_batches(lengths, settings.batch_tokens, rng)
+
+        for numbers in endless_batches(order, settings.seed, self._trainer.step):
+            yield make_batch([self._texts[number] for number in numbers], settings.longest)
+
+    def _progress(self) -> float:
+        """Share of the budget that is spent."""
+        if self._settings.steps is not None:
+            return self._trainer.step / self._settings.steps
+        return self._elapsed / (3600.0 * (self._settings.hours or 1.0))
+
+    def _record(self, losses: list[float], progress: float) -> None:
+        self._observer("training", self._rows, int(self._rows / max(self._progress(), 1e-9)))
+        due = int(_LOSSES * self._progress()) > int(_LOSSES * progress)
+        if due or not self.history.losses:
+            self.history.losses.append({"step": self._trainer.step, "kl": losses})
+        count = self._settings.validations
+        if int(count * self._progress()) > int(count * progress) and self._progress() < 1.0:
+            self._validate()
+
+    def _validate(self, *, last: bool = False) -> None:
+        done = self.history.validations
+        if last and done and done[-1]["step"] == self._trainer.step:
+            return
+        parts: dict[str, list[Acceptance]] = {}
+        lengths = np.array([len(text.tokens) for text in self._held_out])
+        by_category: dict[str, list[int]] = {}
+        for number, text in enumerate(self._held_out):
+            by_category.setdefault(text.category, []).append(number)
+        with _out_of_memory():
+            for category, numbers in by_category.items():
+                cut = plan_batches(lengths[numbers], self._settings.batch_tokens, None)
+                for batch in cut:
+                    texts = [self._held_out[numbers[index]] for index in batch]
+                    counted = self._trainer.accepts(make_batch(texts, self._settings.longest))
+                    parts.setdefault(category, []).append(counted)
+        depth = self._settings.depth
+        pooled = {category: total(counts, depth) for category, counts in parts.items()}
+        pooled["all"] = total(list(pooled.values()), depth)
+        rates = {category: counts.rates for category, counts in sorted(pooled.items())}
+        done.append({"step": self._trainer.step, "seconds": self._elapsed, "rates": rates})
+        self._observer.note(self._validation_line(pooled))
+
+    def _validation_line(self, pooled: dict[str, Acceptance]) -> str:
+        def shown(rates: list[float | None]) -> str:
+            return " ".join("-" if rate is None else f"{rate:.3f}" for rate in rates)
+
+        both = pooled["all"]
+        first = ", ".join(
+            f"{name} {counts.rates[0] or 0:.2f}"
+            for name, counts in sorted(pooled.items())
+            if name != "all"
+        )
+        speed = self._rows / self._elapsed if self._elapsed else 0.0
+        kl = self.history.losses[-1]["kl"] if self.history.losses else []
+        return (
+            f"step {self._trainer.step}, {self._elapsed / 60:.1f} min, {speed:,.0f} tokens/s, "
+            f"KL {' '.join(f'{value:.2f}' for value in kl)}; accepted {shown(both.rates)}, "
+            f"{both.tokens_per_step:.2f} tokens per step; first by category: {first}"
+        )
+
+
+def count_tokens(texts: Sequence[StoredText], vocabulary: int) -> NDArray[np.int64]:
+    """How often the trunk wrote each token: int64 [vocabulary]."""
+    counts = np.zeros(vocabulary, np.int64)
+    for text in texts:
+        counts += np.bincount(text.tokens[text.written_from :], minlength=vocabulary)
+    return counts
+
+
+@contextmanager
+def _out_of_memory() -> Iterator[None]:
+    """PyTorch says in its own way that there is no memory left."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "not enough memory" in str(error) or "out of memory" in str(error):
+            raise MemoryLimitError(
+                "out of memory; go on with a smaller --batch-tokens, or a smaller --longest"
+            ) from error
+        raise
