@@ -68,7 +68,8 @@ _TRAINING_NAMES = (
     default=1_500_000,
     show_default=True,
     metavar="N",
-    help="Tokens that the model writes; about 2.3 kB each on the disk, for a small model.",
+    help="Tokens that the model writes. Each takes two bytes per element of the hidden state on "
+    "the disk.",
 )
 @option(
     _DATA,
@@ -175,7 +176,7 @@ _TRAINING_NAMES = (
     _TRAINING,
     "--coverage",
     type=float,
-    default=0.998,
+    default=0.9995,
     show_default=True,
     metavar="SHARE",
     help="Share of what the model writes that the draft vocabulary covers, if it is large enough.",

@@ -62,7 +62,8 @@ class HeadTraining:
     Attributes:
         head: what is trained.
         history: what was measured.
-        coverage: share of the written tokens that are in the draft vocabulary.
+        coverage: share of the written tokens that are in the draft vocabulary: of the texts to
+            train on, and of those held out.
 
     Raises:
         RequestError: too little data, a checkpoint of another training, or a head that cannot be
@@ -95,11 +96,15 @@ class HeadTraining:
         counts = count_tokens(self._texts, len(trunk.tokenizer.tokens))
         state = read_checkpoint(self._path) if self._path.exists() else None
         self.head = self._make_head(counts, init, state)
-        self.coverage = coverage_of(counts, self.head.token_ids)
+        held_out_counts = count_tokens(self._held_out, len(counts))
+        self.coverage = tuple(
+            coverage_of(each, self.head.token_ids) for each in (counts, held_out_counts)
+        )
         self.history = History()
         self._trainer = Trainer(self.head, settings)
         self._elapsed = 0.0
         self._rows = 0
+        self._recent: list[list[float]] = []  # losses since the last point of the curve
         if state is not None:
             self._resume(state)
 
@@ -144,6 +149,7 @@ class HeadTraining:
                 "identity": self._settings.identity(),
                 "elapsed": self._elapsed,
                 "rows": self._rows,
+                "recent": self._recent,
                 "losses": self.history.losses,
                 "validations": self.history.validations,
             },
@@ -160,8 +166,8 @@ class HeadTraining:
         parameters = sum(x.numel() for x in self.head.trained.values())
         return {
             "parameters": f"{parameters:,}",
-            "draft vocabulary": f"{len(self.head.token_ids):,} tokens, {self.coverage:.2%} of what "
-            "the model writes",
+            "draft vocabulary": f"{len(self.head.token_ids):,} tokens: {self.coverage[0]:.2%} of "
+            f"what the model wrote, {self.coverage[1]:.2%} of the held-out texts",
             "texts": f"{len(self._texts):,}, {written:,} written tokens",
             "steps": f"{self._trainer.step:,}, {self._rows:,} rows",
             "time": f"{self._elapsed / 60:.0f} min, {torch.get_num_threads()} threads, "
@@ -205,6 +211,7 @@ class HeadTraining:
         self._trainer.load(state)
         self._elapsed = state["elapsed"]
         self._rows = state["rows"]
+        self._recent = state["recent"]
         self.history = History(state["losses"], state["validations"])
         self._observer.note(f"going on after step {self._trainer.step}")
 
@@ -226,9 +233,13 @@ class HeadTraining:
 
     def _record(self, losses: list[float], progress: float) -> None:
         self._observer("training", self._rows, int(self._rows / max(self._progress(), 1e-9)))
+        # Batches differ much, since each holds texts of one length; and the depth grows.
+        self._recent = [each for each in self._recent if len(each) == len(losses)] + [losses]
         due = int(_LOSSES * self._progress()) > int(_LOSSES * progress)
         if due or not self.history.losses:
-            self.history.losses.append({"step": self._trainer.step, "kl": losses})
+            means = np.mean(self._recent, axis=0).tolist()
+            self.history.losses.append({"step": self._trainer.step, "kl": means})
+            self._recent = []
         count = self._settings.validations
         if int(count * self._progress()) > int(count * progress) and self._progress() < 1.0:
             self._validate()

@@ -90,7 +90,7 @@ class TrainSettings:
     clip: float = 1.0
     longest: int = 640
     draft_vocabulary: int = 16_384
-    coverage: float = 0.998
+    coverage: float = 0.9995
     validations: int = 20
     seed: int = 0
     threads: int | None = None
