@@ -95,7 +95,9 @@ def load(
                 max_sequences=max_sequences,
                 heads=search,
             )
-        model.engine.calibrate()
+        if executor.has_head:
+            # Copied drafts cost nothing, so that the first steps teach enough about their rows.
+            model.engine.calibrate()
         undo.pop_all()
     return model
 
