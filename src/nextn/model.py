@@ -24,6 +24,7 @@ from nextn.text.tokenizer import Tokenizer, load_tokenizer
 if TYPE_CHECKING:
     from nextn.files.sources import ModelSource
     from nextn.models.nextn_head import HeadedModel
+    from nextn.text.chat_encoder import ChatEncoder
     from nextn.text.chat_template import ChatTemplate
 
 DEFAULT_SEQUENCES = 8
@@ -182,7 +183,7 @@ class Model:
         """Most tokens of a text, prompt included."""
         return self.executor.context_length
 
-    @cached_property
+    @property
     def chat_template(self) -> ChatTemplate:
         """The template that turns messages into a prompt.
 
@@ -190,7 +191,12 @@ class Model:
             UnsupportedModelError: the model has none.
             TemplateError: it is broken.
         """
-        from nextn.text.chat_template import ChatTemplate
+        return self._chat_encoder.template
+
+    @cached_property
+    def _chat_encoder(self) -> ChatEncoder:
+        """What turns conversations into token ids; raises as `chat_template`."""
+        from nextn.text.chat_encoder import ChatEncoder
 
         source = self.checkpoint.chat_template
         if source is None:
@@ -198,10 +204,7 @@ class Model:
                 f"{self.checkpoint.path}: tokenizer.chat_template: missing; this model is not made "
                 "for chat, give it a text to continue instead"
             )
-        data = self.checkpoint.tokenizer
-        return ChatTemplate(
-            source, bos_token=self._token_text(data.bos_id), eos_token=self._token_text(data.eos_id)
-        )
+        return ChatEncoder(source, self.checkpoint.tokenizer, self.tokenizer)
 
     def generate(self, prompt: str | Sequence[int], **settings: Any) -> Generation:
         """Continue a prompt, and return the whole text.
@@ -272,8 +275,6 @@ class Model:
 
         The texts of control tokens in messages stay plain text: see `nextn.text.shield`.
         """
-        from nextn.text.shield import Shield
-
         if isinstance(messages, str) or not all(isinstance(each, Mapping) for each in messages):
             raise RequestError(
                 "messages must be a list such as [{'role': 'user', 'content': 'Hello'}]"
@@ -281,18 +282,7 @@ class Model:
         variables = dict(template or {})
         if "messages" in variables:
             raise RequestError("template: 'messages' cannot be set; it is the conversation")
-        shield = Shield(self.tokenizer.control_splitter)
-        text = self.chat_template.render(
-            [shield.protect(message) for message in messages], **variables
-        )
-        tokens = self.tokenizer.encode(
-            text, add_special=False, parse_special=True, leave_out=shield.mark
-        )
-        data = self.checkpoint.tokenizer
-        # Some templates write the begin token themselves, others leave it to the tokenizer.
-        if data.add_bos and data.bos_id is not None and tokens[:1] != [data.bos_id]:
-            tokens.insert(0, data.bos_id)
-        return tokens
+        return self._chat_encoder.prompt(messages, **variables)
 
     def close(self) -> None:
         """Give back memory, threads and the file; open streams end with a `RequestError`."""
@@ -330,6 +320,3 @@ class Model:
             raise RequestError(
                 f"the prompt is a {type(prompt).__name__}; allowed: a string or a list of token ids"
             ) from error
-
-    def _token_text(self, token: int | None) -> str:
-        return "" if token is None else self.tokenizer.token_text(token)
