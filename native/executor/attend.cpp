@@ -79,7 +79,7 @@ void Attend::store_rows(StepContext& context, int thread) const {
     const int width = cache->head_width;
     const int per_row = heads + cache->kv_heads;
     const Share share = share_of(context.rows.count * per_row, thread, context.threads);
-    size_t s = 0;
+    SegmentCursor cursor(context.rows);
     for (int job = share.begin; job < share.end; ++job) {
         const int row = job / per_row;
         const int head = job % per_row;
@@ -87,8 +87,7 @@ void Attend::store_rows(StepContext& context, int thread) const {
             turn_head(context, query.row(row) + head * width, query_norm, row);
             continue;
         }
-        while (context.rows.segments[s].first_row + context.rows.segments[s].rows <= row) ++s;
-        const Segment& segment = context.rows.segments[s];
+        const Segment& segment = cursor.of(row);
         const int position = segment.position + row - segment.first_row;
         const int kv_head = head - heads;
         uint8_t* block = cache->head(segment.table[position / kCacheBlockTokens], kv_head);

@@ -53,14 +53,11 @@ void Executor::draft(const StepRows& rows, const DraftRequest& request, const Dr
     for (int depth = 0; pass->count > 0; ++depth) {
         run(head_, *pass);
         ChainRows next;
-        size_t segment = 0;
+        SegmentCursor cursor(*pass);
         for (size_t i = 0; i < pass->logits_rows.size(); ++i) {
             const size_t chain_index = depth == 0 ? i : current.chains[i];
             const DraftChain& chain = request.chains[chain_index];
             const int row = pass->logits_rows[i];
-            while (pass->segments[segment].first_row + pass->segments[segment].rows <= row) {
-                ++segment;
-            }
             const int position = pass->positions[row] + 1;
             const DraftChoice choice =
                 choose_draft(head_.logits.as<float>() + i * head_.logits_columns, head_vocab_,
@@ -79,7 +76,7 @@ void Executor::draft(const StepRows& rows, const DraftRequest& request, const Dr
             result.counts[chain_index] = depth + 1;
             products[chain_index] *= static_cast<double>(chance);
             if (depth + 1 < chain.depth && products[chain_index] >= chain.least) {
-                next.add(chain_index, token, position, pass->segments[segment].table);
+                next.add(chain_index, token, position, cursor.of(row).table);
             }
         }
         // `pass` may point into `current`, which is not needed any more.

@@ -24,21 +24,6 @@ float from_bfloat16(uint16_t value) {
     return result;
 }
 
-// Finds the segments of ascending rows.
-class SegmentCursor {
-public:
-    explicit SegmentCursor(const StepRows& rows) : segments_(rows.segments) {}
-
-    const Segment& of(int row) {
-        while (segments_[index_].first_row + segments_[index_].rows <= row) ++index_;
-        return segments_[index_];
-    }
-
-private:
-    const std::vector<Segment>& segments_;
-    size_t index_ = 0;
-};
-
 }  // namespace
 
 void Concat::run(StepContext& context, int thread) {

@@ -27,6 +27,21 @@ struct StepRows {
     std::vector<int> logits_rows;
 };
 
+// Finds the segments of ascending rows.
+class SegmentCursor {
+public:
+    explicit SegmentCursor(const StepRows& rows) : segments_(rows.segments) {}
+
+    const Segment& of(int row) {
+        while (segments_[index_].first_row + segments_[index_].rows <= row) ++index_;
+        return segments_[index_];
+    }
+
+private:
+    const std::vector<Segment>& segments_;
+    size_t index_ = 0;
+};
+
 // float32 [max_rows][stride]; the stride is the width padded to 32, and the padding stays zero.
 struct Buffer {
     float* data;
