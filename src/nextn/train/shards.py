@@ -7,7 +7,6 @@ A shard holds `tokens.npy` int32 [tokens], `hidden.npy` uint16 [tokens, hidden] 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextn.errors import RequestError
+from nextn.files.replacing import replacing
 from nextn.train.writer import Text
 
 _IDENTITY = "data.json"
@@ -151,10 +151,5 @@ def _texts(shard: Path) -> Iterator[StoredText]:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file that is complete as soon as it has its name."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        partial.write_text(json.dumps(value, indent=1), "utf-8")
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(json.dumps(value, indent=1).encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from nextn.errors import NextnError, RequestError
+from nextn.files.replacing import replacing
 from nextn.train.acceptance import Acceptance, count_acceptance
 from nextn.train.batches import Batch
 from nextn.train.head import Head
@@ -130,7 +130,6 @@ class Trainer:
         Raises:
             OSError: the disk is full, or the like.
         """
-        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         state = {
             "weights": self._head.trained,
             "optimisers": [optimiser.state_dict() for optimiser in self._optimisers],
@@ -139,18 +138,11 @@ class Trainer:
             **extra,
         }
         try:
-            with partial.open("wb") as file:
+            with replacing(path) as file:
                 torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
         except RuntimeError as error:
-            partial.unlink(missing_ok=True)
             # How PyTorch says that a write failed.
             raise OSError(f"{path}: cannot be written: {error}") from error
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
 
     def load(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""

@@ -1,12 +1,7 @@
-"""Writes small GGUF files, version 3: heads, which fit into memory.
-
-A file appears under its name when it is complete, and never before.
-"""
+"""Writes small GGUF files, version 3: heads, which fit into memory."""
 
 from __future__ import annotations
 
-import contextlib
-import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +13,7 @@ from numpy.typing import NDArray
 
 from nextn.files.block_formats import BlockType
 from nextn.files.gguf.limits import DEFAULT_ALIGNMENT, MAGIC
+from nextn.files.replacing import replacing
 
 _VERSION = 3
 _U32, _F32, _BOOL, _STRING, _U64 = 4, 6, 7, 8, 10
@@ -54,20 +50,11 @@ def write_gguf(
     Raises:
         OSError: it cannot be written; nothing is left of it.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as file:
-            file.write(_header(metadata, tensors))
-            for tensor in tensors.values():
-                _pad(file)
-                file.write(np.ascontiguousarray(tensor.data).data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
+    with replacing(path) as file:
+        file.write(_header(metadata, tensors))
+        for tensor in tensors.values():
+            _pad(file)
+            file.write(np.ascontiguousarray(tensor.data).data)
 
 
 def _header(

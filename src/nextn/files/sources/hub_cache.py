@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nextn.errors import SourceError
+from nextn.files.replacing import replacing
 from nextn.files.sources.cache import disk_errors
 from nextn.files.sources.hub_files import Contents, HubFile, HubModel, choose, contents, head_for
 from nextn.files.sources.model_source import ModelSource
@@ -191,6 +192,5 @@ def write_reference(name: HubName, commit: str) -> None:
         return
     path = repository_directory(name.repository) / "refs" / name.revision
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(commit, encoding="ascii")
-    temporary.replace(path)
+    with replacing(path) as file:
+        file.write(commit.encode("ascii"))
