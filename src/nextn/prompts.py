@@ -43,13 +43,18 @@ class Prompt:
     """One conversation, up to where the model is to answer.
 
     Attributes:
-        category: one of `CATEGORIES`.
-        messages: as `Model.chat` takes them; the user's and the model's in turn, from the user's to
-            the user's.
+        category: one of `CATEGORIES`, or one of a user's own.
+        messages: as `Model.chat` takes them; the last is the user's. In the shipped prompts, the
+            user's and the model's in turn, from the user's on.
     """
 
     category: str
     messages: tuple[dict[str, str], ...]
+
+    @property
+    def last(self) -> str:
+        """What the user said last."""
+        return self.messages[-1]["content"]
 
 
 def load(which: PromptSet, categories: Iterable[str] = CATEGORIES) -> list[Prompt]:

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from nextn.files import Checkpoint, open_checkpoint
-from nextn.train.prompts import SeedPrompt
+from nextn.prompts import Prompt
 from nextn.train.settings import DataSettings
 from tests.support.tiny_gguf import write_tiny_model
 
 PROMPTS = [
-    SeedPrompt(category, ({"role": "user", "content": f"{category} {number}"},))
+    Prompt(category, ({"role": "user", "content": f"{category} {number}"},))
     for category in ("code", "chat")
     for number in range(4)
 ]
-HELD_OUT = [SeedPrompt("code", ({"role": "user", "content": f"test {n}"},)) for n in range(3)]
+HELD_OUT = [Prompt("code", ({"role": "user", "content": f"test {n}"},)) for n in range(3)]
 
 Settings = Callable[..., DataSettings]
 

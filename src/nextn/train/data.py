@@ -13,9 +13,9 @@ from nextn.files import Checkpoint
 from nextn.models import load_model_plan
 from nextn.models.nextn_head import vocabulary_hash
 from nextn.plan import fuse
+from nextn.prompts import Prompt
 from nextn.text.tokenizer import load_tokenizer
 from nextn.train.prompter import make_prompter
-from nextn.train.prompts import SeedPrompt
 from nextn.train.settings import DataSettings
 from nextn.train.shards import TextStore
 from nextn.train.tasks import HeldOutTasks, Tasks
@@ -44,7 +44,7 @@ def trunk_identity(trunk: Checkpoint) -> dict[str, Any]:
 
 def write_data(
     trunk: Checkpoint,
-    prompts: tuple[Sequence[SeedPrompt], Sequence[SeedPrompt]],
+    prompts: tuple[Sequence[Prompt], Sequence[Prompt]],
     settings: DataSettings,
     folder: Path,
     *,
@@ -134,5 +134,5 @@ def _executor(trunk: Checkpoint, threads: int | None, longest: int, sequences: i
     )
 
 
-def _digest(prompts: tuple[Sequence[SeedPrompt], Sequence[SeedPrompt]]) -> str:
+def _digest(prompts: tuple[Sequence[Prompt], Sequence[Prompt]]) -> str:
     return hashlib.sha256(repr(prompts).encode()).hexdigest()

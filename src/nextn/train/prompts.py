@@ -1,52 +1,24 @@
-"""Seed prompts: conversations by category, which the trunk answers."""
+"""The prompts that a head is trained on: those that come with nextn, or a user's own."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nextn.errors import RequestError
+from nextn.prompts import CATEGORIES, Prompt, load
 
 _HELD_OUT_EVERY = 10
 
 
-class _File(Protocol):
-    @property
-    def name(self) -> str: ...
-
-    def read_text(self, encoding: str) -> str: ...
-
-
-@dataclass(frozen=True, slots=True)
-class SeedPrompt:
-    """A conversation that waits for an answer.
-
-    Attributes:
-        category: kind of task, such as "code".
-        messages: records with `role` and `content`; the last is the user's.
-    """
-
-    category: str
-    messages: tuple[dict[str, str], ...]
-
-    @property
-    def last(self) -> str:
-        """What the user said last."""
-        return self.messages[-1]["content"]
-
-
-def shipped_prompts() -> tuple[list[SeedPrompt], list[SeedPrompt]]:
+def shipped_prompts() -> tuple[list[Prompt], list[Prompt]]:
     """The prompts that come with nextn: for training, and those held out, of the benchmark."""
-    training = _read_folder("nextn.train", "prompts")
-    held_out = _read_folder("nextn.bench", "prompts")
-    return training, held_out
+    return load("seed", sorted(CATEGORIES)), load("evaluation", sorted(CATEGORIES))
 
 
-def own_prompts(path: Path) -> tuple[list[SeedPrompt], list[SeedPrompt]]:
+def own_prompts(path: Path) -> tuple[list[Prompt], list[Prompt]]:
     """Prompts of a JSONL file: for training, and every tenth held out.
 
     Raises:
@@ -61,15 +33,7 @@ def own_prompts(path: Path) -> tuple[list[SeedPrompt], list[SeedPrompt]]:
     return training, held_out
 
 
-def _read_folder(package: str, folder: str) -> list[SeedPrompt]:
-    entries = sorted(files(package).joinpath(folder).iterdir(), key=lambda entry: entry.name)
-    found = [p for entry in entries if entry.name.endswith(".jsonl") for p in _parse(entry)]
-    if not found:
-        raise RequestError(f"{package}/{folder}: holds no prompts; reinstall nextn")
-    return found
-
-
-def _parse(file: _File) -> Iterable[SeedPrompt]:
+def _parse(file: Path) -> Iterable[Prompt]:
     try:
         lines = file.read_text("utf-8").splitlines()
     except UnicodeDecodeError as error:
@@ -84,7 +48,7 @@ def _parse(file: _File) -> Iterable[SeedPrompt]:
         yield _checked(record, f"{file}: line {number}")
 
 
-def _checked(record: Any, where: str) -> SeedPrompt:
+def _checked(record: Any, where: str) -> Prompt:
     if not isinstance(record, dict):
         raise RequestError(f"{where}: is no object")
     category, messages = record.get("category", "own"), record.get("messages")
@@ -98,4 +62,4 @@ def _checked(record: Any, where: str) -> SeedPrompt:
             raise RequestError(f'{where}: a message needs the strings "role" and "content"')
     if messages[-1]["role"] != "user":
         raise RequestError(f"{where}: the last message is not the user's")
-    return SeedPrompt(category, tuple(messages))
+    return Prompt(category, tuple(messages))

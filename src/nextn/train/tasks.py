@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from nextn.errors import NextnError, RequestError
+from nextn.prompts import Prompt
 from nextn.sampling import SamplingParams
-from nextn.train.prompts import SeedPrompt
 from nextn.train.settings import DataSettings
 from nextn.train.writer import Task, Text
 
@@ -63,7 +63,7 @@ class Tasks:
     def __init__(
         self,
         prompter: Prompter,
-        seeds: Sequence[SeedPrompt],
+        seeds: Sequence[Prompt],
         settings: DataSettings,
         *,
         longest: int,
@@ -72,7 +72,7 @@ class Tasks:
     ) -> None:
         self._prompter = prompter
         self._seeds = seeds
-        self._by_category: dict[str, list[SeedPrompt]] = {}
+        self._by_category: dict[str, list[Prompt]] = {}
         for seed in seeds:
             self._by_category.setdefault(seed.category, []).append(seed)
         self._settings = settings
@@ -175,7 +175,7 @@ class HeldOutTasks:
     def __init__(
         self,
         prompter: Prompter,
-        prompts: Sequence[SeedPrompt],
+        prompts: Sequence[Prompt],
         settings: DataSettings,
         *,
         longest: int,
