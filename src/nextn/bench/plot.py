@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nextn.bench.report import Report
 from nextn.errors import RequestError
+from nextn.plots import picture
 
 SUFFIXES = (".svg", ".png")
 
@@ -27,13 +28,7 @@ def check_plot(path: Path) -> None:
 
 def plot_curves(report: Report, path: Path) -> None:
     """Draw milliseconds over rows, one line per depth, and what the machine allows."""
-    import matplotlib
-
-    matplotlib.use("svg" if path.suffix.lower() == ".svg" else "agg")
-    from matplotlib import pyplot
-
-    figure, axis = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
-    try:
+    with picture(path, figsize=(6, 3.6)) as (_, (axis,)):
         for depth, curve in report.curves.items():
             rows = [one.case.tokens for one in curve]
             times = [1e3 * one.median for one in curve]
@@ -48,9 +43,4 @@ def plot_curves(report: Report, path: Path) -> None:
             ylabel="ms",
             ylim=(0, None),
         )
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(axis="y", alpha=0.3)
         axis.legend(frameon=False)
-        figure.savefig(path)
-    finally:
-        pyplot.close(figure)

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from nextn.plots import picture
 from nextn.train.settings import DataSettings, TrainSettings
 
 
@@ -39,23 +40,13 @@ def plot_history(history: History, path: Path) -> bool:
     """
     if find_spec("matplotlib") is None or not history.validations:
         return False
-    import matplotlib
-
-    matplotlib.use("svg" if path.suffix == ".svg" else "agg")
-    from matplotlib import pyplot
-
-    figure, (loss, curve, bars) = pyplot.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    try:
+    with picture(path, charts=3, figsize=(13, 3.8)) as (_, axes):
+        loss, curve, bars = axes
         _plot_losses(loss, history.losses)
         _plot_rates(curve, history.validations)
         _plot_categories(bars, history.validations[-1]["rates"])
-        for axis in (loss, curve, bars):
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.grid(axis="y", alpha=0.3)
+        for axis in axes:
             axis.legend(frameon=False, fontsize="small")
-        figure.savefig(path)
-    finally:
-        pyplot.close(figure)
     return True
 
 

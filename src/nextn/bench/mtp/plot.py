@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nextn.bench.mtp.report import ALL, Report
+from nextn.plots import picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,29 +16,17 @@ _PARTS = ("draft", "verify", "rest")
 
 def plot_report(report: Report, path: Path) -> None:
     """Draw three charts beside each other; see `nextn.bench.plot.check_plot` for the file."""
-    import matplotlib
-
-    matplotlib.use("svg" if path.suffix.lower() == ".svg" else "agg")
-    from matplotlib import pyplot
-
-    figure, (speed, acceptance, times) = pyplot.subplots(
-        1, 3, figsize=(13, 4), layout="constrained", width_ratios=(5, 4, 3)
-    )
-    try:
+    with picture(path, charts=3, figsize=(13, 4), width_ratios=(5, 4, 3)) as (figure, axes):
+        speed, acceptance, times = axes
         _draw_speed_ups(report, speed)
         _draw_acceptance(report, acceptance)
         _draw_times(report, times)
-        for axis in (speed, acceptance, times):
-            axis.spines[["top", "right"]].set_visible(False)
-            axis.grid(axis="y", alpha=0.3)
+        for axis in axes:
             axis.set_ylim(0, None)
             if axis.get_legend_handles_labels()[0]:
                 axis.legend(frameon=False, fontsize="small")
         model = report.model
         figure.suptitle(f"{model.name}: {model.computing}, threads: {model.threads}")
-        figure.savefig(path)
-    finally:
-        pyplot.close(figure)
 
 
 def _draw_speed_ups(report: Report, axis: Axes) -> None:
