@@ -14,7 +14,7 @@ from nextn.errors import FileFormatError, NextnError, RequestError
 from nextn.files import Checkpoint, Tensor
 from nextn.files.gguf import LazyStrings
 from nextn.heads import AUTOMATIC, FoundHead, find_head
-from nextn.models.head_tensors import declared_head_layers, head_tensor_names
+from nextn.models.head_tensors import HEAD_LAYERS_KEY, declared_head_layers, head_tensor_names
 from nextn.models.nextn_head import HeadedModel
 
 _BLOCK = re.compile(r"^blk\.\d+\.")
@@ -195,7 +195,7 @@ def read_facts(
 
 
 def _head(checkpoint: Checkpoint) -> HeadFacts:
-    key = f"{checkpoint.architecture}.nextn_predict_layers"
+    key = HEAD_LAYERS_KEY.format(arch=checkpoint.architecture)
     found = head_tensor_names(checkpoint.tensors)
     size = sum(checkpoint.tensors[name].nbytes for name in found)
     return HeadFacts(key, declared_head_layers(checkpoint), len(found), size)

@@ -53,7 +53,7 @@ def export_head(
         if key.startswith(f"{trunk.architecture}.") and isinstance(value, str | int | float | bool):
             metadata[key] = value
     metadata[f"{trunk.architecture}.block_count"] = blocks + 1
-    metadata[HEAD_LAYERS_KEY.replace("{arch}", trunk.architecture)] = 1
+    metadata[HEAD_LAYERS_KEY.format(arch=trunk.architecture)] = 1
     metadata[HIDDEN_KEY] = "post"
     metadata[TRUNK_KEY] = name
     vocabulary = vocabulary_hash(trunk)

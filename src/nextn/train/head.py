@@ -16,7 +16,7 @@ from nextn.files import Checkpoint
 from nextn.models.head_tensors import trunk_blocks
 from nextn.models.nextn_head import draft_vocabulary_name, load_head_plan, new_head_plan
 from nextn.plan import Logits, Plan
-from nextn.train.initial import initial_weights
+from nextn.train.initial import decoded, initial_weights
 
 _FROZEN = ("nextn.embed_tokens.weight", "nextn.shared_head_head.weight")
 
@@ -93,8 +93,7 @@ def head_from_file(trunk: Checkpoint, file: Checkpoint, device: torch.device) ->
     if headed.hidden_kind != "post" or own:
         what = f"{own[0]} of its own" if own else "the hidden state before the last norm"
         raise RequestError(f"{file.path}: a head with {what} cannot be trained on")
-    for name in names:
-        file.tensors[name].check_finite()
+    headed.check_finite()
     values = {name: file.tensors[name].decode() for name in names}
     ids = headed.head.token_ids or tuple(range(headed.trunk.vocab_size))
     return _build(trunk, headed.head, values, np.array(ids, np.int32), device)
@@ -118,19 +117,13 @@ def _build(
         if weight.name not in trained and (not is_output or weight.name == "token_embd.weight"):
             found = torch.tensor(trunk.tensors[weight.name].decode())
             borrowed[weight.name] = found.to(device, product_type)
-    output = torch.tensor(_rows(trunk, logits.weight.name, token_ids))
+    output = torch.tensor(decoded(trunk, logits.weight.name, token_ids))
     return Head(
         TorchModel(plan, {**borrowed, **trained}),
         trained,
         output.to(device, product_type),
         token_ids,
     )
-
-
-def _rows(trunk: Checkpoint, name: str, ids: NDArray[np.int32]) -> NDArray[np.float32]:
-    values = trunk.tensors[name].decode_rows(ids)
-    scale = trunk.tensors.get(name.removesuffix(".weight") + ".scale")
-    return values if scale is None else values * scale.decode()[0]
 
 
 def product_type_for(device: torch.device) -> torch.dtype:

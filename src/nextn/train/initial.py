@@ -34,10 +34,11 @@ def initial_weights(
     return {name: _initial(trunk, name, shape, projection) for name, shape in shapes.items()}
 
 
-def decoded(checkpoint: Checkpoint, name: str) -> Floats:
-    """A tensor's values, times the scale that belongs to it if there is one: float32."""
-    checkpoint.tensors[name].check_finite()
-    values = checkpoint.tensors[name].decode()
+def decoded(checkpoint: Checkpoint, name: str, rows: NDArray[np.int32] | None = None) -> Floats:
+    """A tensor's values, or some rows of them, times its scale if it has one: float32."""
+    tensor = checkpoint.tensors[name]
+    tensor.check_finite()
+    values = tensor.decode() if rows is None else tensor.decode_rows(rows)
     scale = checkpoint.tensors.get(name.removesuffix(".weight") + ".scale")
     return values if scale is None else values * scale.decode()[0]
 

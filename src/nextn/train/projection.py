@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextn.backends import BLOCK_TOKENS, Executor, Rows, create_executor
-from nextn.files import Checkpoint
+from nextn.files import BLOCK_TYPES, Checkpoint, decode
 from nextn.models import load_model_plan
 from nextn.models.head_tensors import trunk_blocks
 from nextn.plan import Embed, Logits, Norm, Plan, StoreHidden, Value, fuse
@@ -22,6 +22,7 @@ from nextn.train.shards import StoredText
 
 Floats = NDArray[np.float32]
 
+_BF16 = BLOCK_TYPES[30]
 _ROWS = 24_000
 _MAX_ROWS = 256
 _RIDGE = 1e-3  # of the mean square of the inputs
@@ -62,7 +63,7 @@ def fit_projection(
             table = trunk.tensors["token_embd.weight"]
             given = np.zeros((len(tokens), 2 * width))
             given[:, :width] = _normed(table.decode_rows(tokens) * scale)
-            given[1:, width:] = _normed(bfloat16_values(text.hidden[: len(tokens) - 1]))
+            given[1:, width:] = _normed(_bfloat16_values(text.hidden[: len(tokens) - 1]))
             products += given.T @ given
             targets += given.T @ wanted
             taken += len(tokens)
@@ -108,12 +109,12 @@ def _run(executor: Executor, tokens: NDArray[np.int32]) -> Floats:
             )
         )
     states = executor.read_hidden(0, blocks)
-    return bfloat16_values(states.reshape(-1, states.shape[-1])[: len(tokens)])
+    return _bfloat16_values(states.reshape(-1, states.shape[-1])[: len(tokens)])
 
 
-def bfloat16_values(bits: NDArray[np.uint16]) -> Floats:
+def _bfloat16_values(bits: NDArray[np.uint16]) -> Floats:
     """The numbers that bits of bfloat16 stand for."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    return decode(_BF16, np.ascontiguousarray(bits).view(np.uint8))
 
 
 def _normed(x: Floats) -> NDArray[np.float64]:

@@ -118,8 +118,8 @@ class HeadTraining:
             OSError: a checkpoint cannot be written; the one before is still there.
         """
         batches = self._batches()
-        started = saved = time.monotonic() - self._elapsed
-        saved += self._elapsed
+        saved = time.monotonic()
+        started = saved - self._elapsed
         if not self.history.validations:
             self._validate()
         try:
@@ -232,16 +232,17 @@ class HeadTraining:
         return self._elapsed / (3600.0 * (self._settings.hours or 1.0))
 
     def _record(self, losses: list[float], progress: float) -> None:
-        self._observer("training", self._rows, int(self._rows / max(self._progress(), 1e-9)))
+        now = self._progress()
+        self._observer("training", self._rows, int(self._rows / max(now, 1e-9)))
         # Batches differ much, since each holds texts of one length; and the depth grows.
         self._recent = [each for each in self._recent if len(each) == len(losses)] + [losses]
-        due = int(_LOSSES * self._progress()) > int(_LOSSES * progress)
+        due = int(_LOSSES * now) > int(_LOSSES * progress)
         if due or not self.history.losses:
             means = np.mean(self._recent, axis=0).tolist()
             self.history.losses.append({"step": self._trainer.step, "kl": means})
             self._recent = []
         count = self._settings.validations
-        if int(count * self._progress()) > int(count * progress) and self._progress() < 1.0:
+        if int(count * now) > int(count * progress) and now < 1.0:
             self._validate()
 
     def _validate(self, *, last: bool = False) -> None:
