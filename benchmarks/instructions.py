@@ -33,10 +33,10 @@ from machine import write_result
 from nextn.backends.base import BLOCK_TOKENS, CACHE_TYPES
 
 ROWS = (1, 4, 8)
-INPUTS = 1024
+INPUTS = 512
 TILE = 16  # outputs
 COLUMNS = 32  # of a block
-POSITIONS = 256
+POSITIONS = 128
 _TRACE_ME, _SINGLE_STEP = 0, 9
 
 _trace = ctypes.CDLL(None, use_errno=True).ptrace

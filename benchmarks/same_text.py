@@ -1,10 +1,11 @@
 """Promise 1, measured: equal token ids and log probabilities whatever speeds the text up.
 
-Every prompt is continued greedily and at a temperature with three seeds, plainly: alone, one token
-per step, two threads, nothing in the prefix cache. Then again in every other way that nextn can
-write it, and all must be equal to the last bit: drafts at every fixed depth and at the automatic
-one, one thread, in steps with seven other sequences, with the prompt read in chunks of 1, 7 and 64,
-and after a prefix-cache hit. Every fourth prompt is long, up to 700 tokens.
+Every prompt is continued greedily and at three temperatures with top-p, plainly: alone, one token
+per step, two threads, no head, nothing in the prefix cache. Then again in every other way that
+nextn can write it, with the model's prediction head if it has one; all must be equal to the last
+bit: drafts at every fixed depth and at the automatic one, one thread, in steps with seven other
+sequences, with the prompt read in chunks of 1, 7 and 64, and after a prefix-cache hit. Every fourth
+prompt is long, up to 700 tokens.
 
     python benchmarks/same_text.py smollm2 --prompts 40 --tokens 256
 """
@@ -17,19 +18,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from machine import write_result
-from nextn.backends import BLOCK_TOKENS, CACHE_TYPES, Executor, create_executor
+from nextn.backends import BLOCK_TOKENS, CACHE_TYPES, Executor
 from nextn.engine import Engine, GenerationRequest
-from nextn.files import open_checkpoint
-from nextn.files.sources import resolve
+from nextn.model import Model, load
 from nextn.sampling import SamplingParams
-from nextn.text.tokenizer import Tokenizer, load_tokenizer
+from nextn.text.tokenizer import Tokenizer
 from prompts import VARIED
 
-CONTEXT = 1024
+CONTEXT = 8192  # so that the cache has room for the prefixes of all
 TOGETHER = 8
-SEEDS = (1, 2, 3)
-GREEDY = SamplingParams(temperature=0.0, logprobs=0)
-SAMPLED = SamplingParams(temperature=0.8, logprobs=0)
+SAMPLING = (
+    SamplingParams(temperature=0.0, logprobs=0),
+    SamplingParams(temperature=0.3, top_p=0.95, seed=1, logprobs=0),
+    SamplingParams(temperature=0.8, top_p=0.95, seed=2, logprobs=0),
+    SamplingParams(temperature=1.2, top_p=0.95, seed=3, logprobs=0),
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def long_prompt(number: int) -> str:
 def make_requests(
     tokenizer: Tokenizer, checkpoint_template: str | None, prompts: int, tokens: int
 ) -> list[GenerationRequest]:
-    """All prompts, greedy and sampled with each seed; no end tokens, so that all lengths agree."""
+    """All prompts with each sampling; no end tokens, so that all lengths agree."""
     texts = [
         long_prompt(number) if number % 4 == 3 else text
         for number, text in enumerate(VARIED[:prompts])
@@ -99,12 +102,23 @@ def make_requests(
     if checkpoint_template is not None:
         texts = [f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n" for text in texts]
     prompts_tokens = [tuple(tokenizer.encode(text, parse_special=True)) for text in texts]
-    settings = [replace(GREEDY, seed=0), *(replace(SAMPLED, seed=seed) for seed in SEEDS)]
     return [
         GenerationRequest(prompt=list(prompt), sampling=sampling, max_tokens=tokens, draft="off")
-        for sampling in settings
+        for sampling in SAMPLING
         for prompt in prompts_tokens
     ]
+
+
+def open_model(arguments: argparse.Namespace, threads: int, head: str) -> Model:
+    """Load the model, with room for all sequences and prefixes of a way."""
+    return load(
+        arguments.model,
+        threads=threads,
+        context=CONTEXT,
+        cache_type=arguments.cache_type,
+        max_sequences=TOGETHER,
+        head=None if head == "none" else head,
+    )
 
 
 def main() -> None:
@@ -114,29 +128,22 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=len(VARIED))
     parser.add_argument("--tokens", type=int, default=256)
     parser.add_argument("--cache-type", default="f16", choices=CACHE_TYPES)
+    parser.add_argument("--head", default="auto", metavar="auto|none|FILE")
     arguments = parser.parse_args()
-    checkpoint = open_checkpoint(resolve(arguments.model).path)
-    tokenizer = load_tokenizer(checkpoint.tokenizer)
-    executors: dict[int, Executor] = {
-        threads: create_executor(
-            checkpoint,
-            threads=threads,
-            context_length=CONTEXT,
-            block_count=(2 * TOGETHER + 1) * CONTEXT // BLOCK_TOKENS,
-            cache_type=arguments.cache_type,
-        )
-        for threads in (1, 2)
-    }
+    models = {threads: open_model(arguments, threads, arguments.head) for threads in (1, 2)}
+    alone = open_model(arguments, 2, "none")
+    tokenizer, checkpoint, head = alone.tokenizer, alone.checkpoint, models[2].head
     requests = make_requests(
         tokenizer, checkpoint.chat_template, arguments.prompts, arguments.tokens
     )
 
     lengths = sorted(len(request.prompt) for request in requests)
-    print(f"prompts of {lengths[0]} to {lengths[-1]} tokens", flush=True)
+    found = "no head" if head is None else f"a head {head.origin}"
+    print(f"{found}; prompts of {lengths[0]} to {lengths[-1]} tokens", flush=True)
 
-    def make_engine(way: Way) -> Engine:
+    def make_engine(way: Way, executor: Executor | None = None) -> Engine:
         return Engine(
-            executors[way.threads],
+            executor or models[way.threads].executor,
             tokenizer,
             prompt_chunk=way.prompt_chunk,
             shared_prompt_chunk=way.prompt_chunk,
@@ -160,7 +167,8 @@ def main() -> None:
 
     started = time.perf_counter()
     # A new engine for each: nothing is in its prefix cache.
-    plain = [write(make_engine(Way("plain", together=1)), [each])[0] for each in requests]
+    way = Way("plain", together=1)
+    plain = [write(make_engine(way, alone.executor), [each])[0] for each in requests]
     seconds = time.perf_counter() - started
     total = sum(len(tokens) for tokens, _ in plain)
     print(f"{'plain, alone':34} {total} tokens, {total / seconds:.0f} tokens/s", flush=True)
@@ -187,6 +195,7 @@ def main() -> None:
     settings = {
         **vars(arguments),
         "model": Path(arguments.model).stem,
+        "head": None if head is None else head.origin,
         "prompt_tokens": [lengths[0], lengths[-1]],
         "tokens_compared_per_way": total,
     }

@@ -11,6 +11,9 @@ from nextn.backends.base import BLOCK_TOKENS, Executor, Rows
 from nextn.speculate import StepTime
 
 CALIBRATION_SECONDS = 0.25
+"""The most that it takes: a slow model needs it to measure every case once."""
+
+_ENOUGH_SECONDS = 0.08  # after which no further round begins: people wait for their first token
 
 _ROWS = (1, 2, 4, 8, 3, 6, 12)  # the most telling first: a slow model gets no further
 _FAR = 1024  # positions, for the steps that show what context costs
@@ -24,7 +27,7 @@ def measure_steps(
     seconds: float = CALIBRATION_SECONDS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[StepTime]:
-    """Run steps of one sequence, in rounds of bursts, for as long as the time allows.
+    """Run steps of one sequence, in rounds of bursts: one round, or more if they are short.
 
     The keys and values of the context are whatever the cache holds, which is zeros after loading:
     only the time matters. The blocks are those that the first text will use, so that no memory is
@@ -43,7 +46,8 @@ def measure_steps(
     far = min(_FAR, last) // BLOCK_TOKENS * BLOCK_TOKENS
     if far >= 8 * BLOCK_TOKENS:
         cases += [(rows, far) for rows in _FAR_ROWS if (rows, 0) in cases]
-    end = clock() + seconds
+    begin = clock()
+    end = begin + seconds
     for _ in range(2):
         started = clock()
         executor.step(_step(1, 0))
@@ -51,18 +55,21 @@ def measure_steps(
     # A step is faster after others like it, as when texts are written.
     burst = _BURST if slowest * _BURST * 2 * len(cases) < seconds else 1
     times: list[StepTime] = []
-    for rows, context in cases * _ROUNDS:
-        step = _step(rows, context)
-        for number in range(burst):
-            before = clock()
-            # No step is begun that would probably not be done in time.
-            if before + slowest > end:
-                return times
-            executor.step(step)
-            took = clock() - before
-            slowest = max(slowest, took)
-            if number or burst == 1:
-                times.append(StepTime(rows, context, took))
+    for _ in range(_ROUNDS):
+        for rows, context in cases:
+            step = _step(rows, context)
+            for number in range(burst):
+                before = clock()
+                # No step is begun that would probably not be done in time.
+                if before + slowest > end:
+                    return times
+                executor.step(step)
+                took = clock() - before
+                slowest = max(slowest, took)
+                if number or burst == 1:
+                    times.append(StepTime(rows, context, took))
+        if clock() - begin > _ENOUGH_SECONDS:
+            break
     return times
 
 
