@@ -8,6 +8,7 @@ import pytest
 
 from nextn.files import open_checkpoint
 from nextn.models.nextn_head import load_head_plan
+from nextn.train.work_folder import work_folder
 from tests.cli.conftest import RunCli
 from tests.support.tiny_gguf import write_tiny_model
 
@@ -66,6 +67,15 @@ def test_data_alone_needs_no_torch(
     assert result.exit_code == 0, result.output
     assert "tokens in" in result.stderr
     assert not out.exists()
+
+
+def test_one_process_at_a_time_works_in_a_folder(
+    cli: RunCli, tiny: Path, prompts: Path, tmp_path: Path
+) -> None:
+    command = ["--out", tmp_path / "head.gguf", "--prompts", prompts, *SMALL, "--data-only"]
+    with work_folder(tmp_path / "head.gguf.work"):
+        assert "another process writes or trains in this folder" in fails(cli, tiny, *command)
+    assert cli("train", tiny, *command).exit_code == 0
 
 
 def fails(cli: RunCli, *arguments: object) -> str:

@@ -263,12 +263,14 @@ def _train(
     from nextn.files import open_checkpoint
     from nextn.train.data import write_data
     from nextn.train.prompts import own_prompts, shipped_prompts
+    from nextn.train.work_folder import work_folder
 
     quiet = bool(options["quiet"])
     prompts = own_prompts(options["prompts"]) if options["prompts"] else shipped_prompts()
     source = find_model(model, offline=options["offline"], quiet=quiet)
     with (
         open_checkpoint(source.path) as trunk,
+        work_folder(work),
         ProgressDisplay(quiet=quiet, counted="tokens", speed=True) as display,
     ):
         texts, held_out = write_data(
