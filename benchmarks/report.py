@@ -171,6 +171,32 @@ def same_text() -> str:
     return table(head, rows)
 
 
+def heads(model: str) -> str:
+    """Speeds of each category with the head, greedy and sampled, against those without."""
+    rows = []
+    runs = {"greedy": load(f"heads-{model}")}
+    if _exists(f"heads-{model}-sampled"):
+        sampled = load(f"heads-{model}-sampled")
+        runs[f"T={sampled['settings']['temp']}"] = sampled
+    ways = ("head", "head, drafts off", "sabotaged head", "head of another model")
+    for run, result in runs.items():
+        for category, counted in result["texts"].items():
+            speeds = {name: each["tokens"] / each["seconds"] for name, each in counted.items()}
+            plain = speeds["plain"]
+            llama = speeds.get("llama.cpp")
+            rows.append(
+                [
+                    f"{category}, {run}",
+                    f"{plain:.0f}",
+                    f"{speeds['head']:.0f}",
+                    *(f"{speeds[name] / plain:.2f} x" for name in ways),
+                    MISSING if llama is None else f"{speeds['head'] / llama:.2f} x",
+                ]
+            )
+    head = ["texts", "plain, tokens/s", "head, tokens/s", *ways, "head against llama.cpp"]
+    return table(head, rows)
+
+
 def kernels(family: str) -> str:
     """The kernels of a family: time, share of the machine's limit, instructions."""
     counted = {
@@ -313,6 +339,9 @@ def main() -> None:
         "start": start,
         "machine": machine,
     }
+    for model in MODELS:
+        if _exists(f"heads-{model}"):
+            parts[f"heads-{model}"] = partial(heads, model)
     if _exists("roofline"):
         parts["roofline"] = roofline
     if _exists("kernels"):

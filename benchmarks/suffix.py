@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     rows = {}
-    with nextn.load(arguments.model, threads=arguments.threads) as model:
+    with nextn.load(arguments.model, threads=arguments.threads, head=None) as model:
         prompts = {"copy": (copy_prompt(model), {"temperature": 0.0})}
         for number, text in enumerate(PROSE, 1):
             chat = model.chat_prompt([{"role": "user", "content": text}])
