@@ -161,6 +161,12 @@ def refuse(source: str) -> None:
         ChatTemplate(source, bos_token="", eos_token="").render([])
 
 
+def test_a_message_shows_no_address_of_an_object() -> None:
+    with pytest.raises(TemplateError, match="str object has no element") as error:
+        ChatTemplate("{{ ''[{range: 1}].x }}", bos_token="", eos_token="").render([])
+    assert "0x" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", SLOW)
 def test_slow_templates_are_stopped_in_time(name: str) -> None:
     start = time.process_time()  # what others do on the machine does not count

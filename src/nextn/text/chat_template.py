@@ -6,6 +6,7 @@ time, memory and output; see `template_limits`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from nextn.text.template_values import text
 MAX_MESSAGE = 500
 """Longest error text taken over from a template, in characters."""
 
+# Of an object, as Python shows one that has no text of its own.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _MOST_READ = 4 * MAX_MESSAGE
 
 _ENVIRONMENT = TemplateEnvironment()
@@ -137,7 +140,7 @@ def _describe(error: Exception) -> str:
         reason = "calls itself too deeply"
     place = f"chat template, line {line}" if line else "chat template"
     # Cut first: the words of a long text take many times its memory.
-    words = " ".join(reason[:_MOST_READ].split())[:MAX_MESSAGE]
+    words = _ADDRESS.sub("", " ".join(reason[:_MOST_READ].split()))[:MAX_MESSAGE]
     spelled = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
     return f"{place}: {spelled or type(error).__name__}"
 
