@@ -31,6 +31,18 @@ def test_positions_are_filled_up_to_the_first_gap() -> None:
     assert filled.length(table, 0) == 0
 
 
+def test_what_is_known_to_be_filled_is_not_looked_at_again_but_for_its_last_block() -> None:
+    uses = np.zeros(8, np.int64)
+    filled = FilledBlocks(uses)
+    table = np.array([5, 2, 7], np.int32)
+    filled.fill(table, 0, 70)
+    assert filled.length(table, 96, known=64) == 70
+    assert filled.length(table, 96, known=70) == 70
+    uses[2] += 1  # copied into another block, say
+    assert filled.length(table, 96, known=64) == 32
+    assert filled.length(table, 20, known=64) == 20
+
+
 def test_a_block_that_is_handed_out_again_is_empty() -> None:
     cache = BlockCache(2, BLOCK_TOKENS)
     filled = FilledBlocks(cache.uses)

@@ -132,26 +132,31 @@ def check_rows(rows: Rows, *, max_rows: int, block_count: int, vocab_size: int) 
     Raises:
         ValueError: which rule is broken.
     """
-    count = len(rows.tokens)
+    # Lists, since arrays of a few elements are slow, and most steps have only a few rows.
+    tokens, positions, slots = rows.tokens.tolist(), rows.positions.tolist(), rows.slots.tolist()
+    count = len(tokens)
     if not 0 < count <= max_rows:
         raise ValueError(f"[step] expected 1 to {max_rows} rows, got {count}")
-    if not len(rows.positions) == len(rows.slots) == len(rows.wants_logits) == count:
+    if not len(positions) == len(slots) == len(rows.wants_logits) == count:
         raise ValueError("[step] the arrays of the rows differ in length")
-    if rows.tokens.min() < 0 or rows.tokens.max() >= vocab_size:
+    if min(tokens) < 0 or max(tokens) >= vocab_size:
         raise ValueError(f"[step] a token id is outside 0..{vocab_size - 1}")
-    slots, blocks = rows.block_tables.shape
-    if rows.slots.min() < 0 or rows.slots.max() >= slots:
-        raise ValueError(f"[step] a slot is outside 0..{slots - 1}")
-    if rows.positions.min() < 0 or rows.positions.max() >= blocks * BLOCK_TOKENS:
+    tables, blocks = rows.block_tables.shape
+    if min(slots) < 0 or max(slots) >= tables:
+        raise ValueError(f"[step] a slot is outside 0..{tables - 1}")
+    if min(positions) < 0 or max(positions) >= blocks * BLOCK_TOKENS:
         raise ValueError("[step] a position lies outside its block table")
-    new_slot = np.flatnonzero(np.diff(rows.slots)) + 1
-    starts = rows.slots[np.concatenate(([0], new_slot))]
-    if len(np.unique(starts)) != len(starts):
-        raise ValueError("[step] the rows of a slot are not contiguous")
-    same_slot = np.diff(rows.slots) == 0
-    if (np.diff(rows.positions)[same_slot] != 1).any():
-        raise ValueError("[step] the positions of a slot are not consecutive")
-    for slot, last in zip(starts, rows.positions[np.append(new_slot, count) - 1], strict=True):
-        used = rows.block_tables[slot, : last // BLOCK_TOKENS + 1]
+    last: dict[int, int] = {}  # position of each slot
+    current = -1
+    for slot, position in zip(slots, positions, strict=True):
+        if slot != current:
+            if slot in last:
+                raise ValueError("[step] the rows of a slot are not contiguous")
+            current = slot
+        elif position != last[slot] + 1:
+            raise ValueError("[step] the positions of a slot are not consecutive")
+        last[slot] = position
+    for slot, end in last.items():
+        used = rows.block_tables[slot, : end // BLOCK_TOKENS + 1]
         if used.min() < 0 or used.max() >= block_count:
             raise ValueError(f"[step] a block id of slot {slot} is outside 0..{block_count - 1}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,19 +96,20 @@ def check_chains(rows: Rows, chains: Chains, *, block_count: int) -> None:
         raise ValueError("[draft] the table of chances is empty")
     if not count:
         return
-    if not (chains.temperature >= 0).all() or not np.isfinite(chains.temperature).all():
+    depths = chains.depths.tolist()
+    if not all(0 <= each < math.inf for each in chains.temperature.tolist()):
         raise ValueError("[draft] a temperature is negative or not finite")
-    if chains.depths.min() < 1 or chains.top_k.min() < 0:
+    if min(depths) < 1 or min(chains.top_k.tolist()) < 0:
         raise ValueError("[draft] a depth is below 1, or a top_k below 0")
-    starts = np.flatnonzero(rows.wants_logits)
-    last = np.append(np.diff(rows.slots) != 0, True)
-    if not last[starts].all():
+    slots = rows.slots.tolist()
+    starts = [row for row, wants in enumerate(rows.wants_logits.tolist()) if wants]
+    if any(row + 1 < len(slots) and slots[row + 1] == slots[row] for row in starts):
         raise ValueError("[draft] a row that wants logits is not the last of its slot")
     blocks = rows.block_tables.shape[1]
-    for row, depth in zip(starts, chains.depths, strict=True):
-        end = int(rows.positions[row]) + int(depth)
+    for row, depth in zip(starts, depths, strict=True):
+        end = int(rows.positions[row]) + depth
         if end > blocks * BLOCK_TOKENS:
             raise ValueError("[draft] a chain leaves its block table")
-        used = rows.block_tables[rows.slots[row], : -(-end // BLOCK_TOKENS)]
+        used = rows.block_tables[slots[row], : -(-end // BLOCK_TOKENS)]
         if used.min() < 0 or used.max() >= block_count:
             raise ValueError(f"[draft] a block id is outside 0..{block_count - 1}")

@@ -39,15 +39,23 @@ class FilledBlocks:
         self._seen = np.full(len(uses), -1, np.int64)
         self._filled = np.zeros(len(uses), np.int8)
 
-    def length(self, table: NDArray[np.int32], most: int) -> int:
-        """How many positions of a sequence are filled without a gap, from 0 on; at most `most`."""
-        blocks = table[: -(-most // BLOCK_TOKENS)]
-        filled = np.where(self._seen[blocks] == self._uses[blocks], self._filled[blocks], 0)
-        partial = np.flatnonzero(filled < BLOCK_TOKENS)
-        if not partial.size:
-            return most
-        first = int(partial[0])
-        return min(first * BLOCK_TOKENS + int(filled[first]), most)
+    def length(self, table: NDArray[np.int32], most: int, known: int = 0) -> int:
+        """How many positions of a sequence are filled without a gap, from 0 on; at most `most`.
+
+        Args:
+            table: its blocks.
+            most: positions to look at.
+            known: a length of the same sequence from before; only the last of its blocks may be
+                another one now.
+        """
+        index = max(known - 1, 0) // BLOCK_TOKENS
+        while index * BLOCK_TOKENS < most:
+            block = table[index]
+            filled = int(self._filled[block]) if self._seen[block] == self._uses[block] else 0
+            if filled < BLOCK_TOKENS:
+                return min(index * BLOCK_TOKENS + filled, most)
+            index += 1
+        return most
 
     def fill(self, table: NDArray[np.int32], start: int, end: int) -> None:
         """Note that the positions start <= p < end were filled, and all before them."""
@@ -63,7 +71,8 @@ class _Followed:
 
     Attributes:
         length: committed positions.
-        filled: positions that the head has filled.
+        filled: positions that the head has filled; before the first step, as many as are cached.
+        known: positions that were seen to be filled.
         drafted: the tokens of the last draft, until it is known what became of them.
         probabilities: the head's probabilities of them.
         sampled: whether its tokens are sampled.
@@ -71,6 +80,7 @@ class _Followed:
 
     length: int
     filled: int
+    known: int = 0
     drafted: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
     sampled: bool = False
@@ -131,7 +141,8 @@ class HeadDrafter:
         readings = []
         for want in wants:
             known = len(want.tokens)
-            start = self._blocks.length(want.table, known - 1)
+            state = self._followed[want.sequence]
+            start = state.known = self._blocks.length(want.table, known - 1, state.known)
             readings.append(_Reading(want.tokens, want.table, start, known))
         caught_up = [reading.end - 1 - reading.start for reading in readings]
         self._read_down_to(readings, self._executor.max_rows, spare=1)
@@ -158,7 +169,8 @@ class HeadDrafter:
             self._chances.observe(state.drafted, state.probabilities, part.written, state.sampled)
             state.drafted = []
             state.length += len(part.tokens)
-            state.filled = self._blocks.length(part.table, state.length)
+            state.known = self._blocks.length(part.table, state.length, state.known)
+            state.filled = state.known
             is_prompt = len(part.tokens) - part.accepted > 1
             missing = state.length - state.filled
             if missing >= _MOST_BEHIND or (is_prompt and missing):
@@ -188,19 +200,27 @@ class HeadDrafter:
 
     def _run(self, readings: Sequence[_Reading], chains: Chains) -> Drafted:
         """Run the head over all that is to be read; the last rows start the chains, if any."""
-        lengths = [reading.end - reading.start for reading in readings]
-        tokens = [token for r in readings for token in r.text[r.start : r.end]]
-        positions = np.concatenate([np.arange(r.start, r.end) for r in readings])
+        tokens: list[int] = []
+        positions: list[int] = []
+        slots: list[int] = []
+        for slot, reading in enumerate(readings):
+            tokens += reading.text[reading.start : reading.end]
+            positions += range(reading.start, reading.end)
+            slots += [slot] * (reading.end - reading.start)
         wants = np.zeros(len(tokens), np.bool_)
         if len(chains.depths):
-            wants[np.cumsum(lengths) - 1] = True
-        tables = np.zeros((len(readings), max(len(r.table) for r in readings)), np.int32)
-        for row, reading in zip(tables, readings, strict=True):
-            row[: len(reading.table)] = reading.table
+            for row, slot in enumerate(slots):
+                wants[row] = row + 1 == len(slots) or slots[row + 1] != slot
+        if len(readings) == 1:
+            tables = readings[0].table[np.newaxis]
+        else:
+            tables = np.zeros((len(readings), max(len(r.table) for r in readings)), np.int32)
+            for table, reading in zip(tables, readings, strict=True):
+                table[: len(reading.table)] = reading.table
         rows = Rows(
             np.array(tokens, np.int32),
-            positions.astype(np.int32),
-            np.repeat(np.arange(len(readings), dtype=np.int32), lengths),
+            np.array(positions, np.int32),
+            np.array(slots, np.int32),
             wants,
             tables,
         )

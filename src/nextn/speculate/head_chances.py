@@ -16,6 +16,7 @@ BINS = 16
 _BIN_PRIOR = 8.0  # weight of the head's own probability against what was counted, in tokens
 _DEPTH_PRIOR = 20.0  # weight of what was counted at all depths against what was at one
 _MEMORY = 1 - 1 / 1000
+_RENEWAL = 8  # tokens that are judged before the table is made anew, which takes some time
 _LEAST, _MOST = 0.01, 0.99
 
 
@@ -35,12 +36,14 @@ class HeadChances:
         self._hits = np.zeros((2, DEPTHS, BINS))
         self._trials = np.zeros((2, DEPTHS, BINS))
         self._tables: list[NDArray[np.float32] | None] = [None, None]
+        self._judged = [0, 0]  # since the table was made
 
     def table(self, sampled: bool) -> NDArray[np.float32]:
         """The chances of acceptance: float32 [depths, bins]."""
         table = self._tables[sampled]
         if table is None:
             table = self._tables[sampled] = self._estimate(int(sampled))
+            self._judged[sampled] = 0
         return table
 
     def observe(
@@ -66,7 +69,9 @@ class HeadChances:
             at = min(depth, DEPTHS - 1), min(int(probability * BINS), BINS - 1)
             hits[at] = hits[at] * _MEMORY + (token == right)
             trials[at] = trials[at] * _MEMORY + 1.0
-            self._tables[side] = None
+            self._judged[side] += 1
+            if self._judged[side] >= _RENEWAL:
+                self._tables[side] = None
             if token != right:
                 break
 
