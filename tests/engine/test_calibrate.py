@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from nextn.backends.base import Rows, check_rows
+from nextn.backends.drafting import Chains, Drafted, check_chains
 from nextn.engine import Engine
-from nextn.engine.calibrate import measure_steps
+from nextn.engine.calibrate import measure_drafts, measure_steps
 from tests.support.fake_executor import FakeTokenizer
 
 
@@ -35,6 +36,11 @@ class TimedExecutor:
         self.now += self.seconds * (0.9 + 0.1 * count + rows.positions[0] / 4000 * count)
         self.steps += 1
         return np.zeros((count, self.vocab_size), np.float32)
+
+    def draft(self, rows: Rows, chains: Chains) -> Drafted:
+        check_chains(rows, chains, block_count=self.block_count)
+        self.now += self.seconds * (0.2 + 0.1 * int(chains.depths.sum()))
+        return Drafted.empty(chains)
 
 
 @pytest.mark.parametrize("seconds", [0.001, 0.01, 0.04])
@@ -69,6 +75,16 @@ def test_a_short_context_and_few_rows_are_respected() -> None:
     executor.max_rows = 3
     times = measure_steps(executor, 0.25, lambda: executor.now)  # type: ignore[arg-type]
     assert {(time.rows, time.context) for time in times} == {(1, 0), (2, 0), (3, 0)}
+
+
+def test_drafts_are_measured_after_steps() -> None:
+    executor = TimedExecutor(0.001)
+    assert measure_drafts(executor, lambda: executor.now) == []  # type: ignore[arg-type]
+    executor.has_head = True
+    times = measure_drafts(executor, lambda: executor.now)  # type: ignore[arg-type]
+    assert executor.steps == len(times)
+    for time in times:
+        assert time.seconds == pytest.approx(0.0002 + 0.0001 * time.passes)
 
 
 def test_an_engine_is_calibrated_once_its_cache_is_empty() -> None:

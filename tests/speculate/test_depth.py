@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nextn.speculate import Committed, DepthController, Draft, Load, Prospect, StepTime
+from nextn.speculate import Committed, DepthController, Draft, DraftTime, Load, Prospect, StepTime
 from nextn.speculate.costs import prior_cost
 
 ACCEPTANCE = st.lists(st.floats(0.0, 0.99), max_size=4)
@@ -195,6 +195,16 @@ def test_context_makes_rows_dearer() -> None:
     draft = draft_of([0.7] * 8)
     assert controller.choose([draft], Load([1], 1, 0))[0] > 3
     assert controller.choose([draft], Load([1], 1, 1000))[0] == 2
+
+
+@pytest.mark.parametrize(("seconds", "asks"), [(0.0004, True), (0.02, False)])
+def test_drafts_cost_what_was_measured_at_load(seconds: float, asks: bool) -> None:
+    controller = DepthController()
+    steps = [StepTime(rows, 0, 0.004 * (0.9 + 0.1 * rows)) for rows in range(1, 10)]
+    # One of them was slow, as the first call may be.
+    drafts = [DraftTime(1, by * seconds) for by in (20, 1, 1, 1)]
+    controller.prime([*steps, *steps, *steps], drafts)
+    assert (controller.plan(load(1), [Prospect(1, 4, 0)])[0][0] > 0) is asks
 
 
 def test_a_suffix_draft_that_promises_more_than_a_chain_is_not_paid_for() -> None:

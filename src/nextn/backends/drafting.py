@@ -52,6 +52,20 @@ class Chains:
         seeds = np.zeros(0, np.uint64)
         return cls(integers, floats, integers, floats, floats, seeds, floats, chances)
 
+    @classmethod
+    def greedy(cls, depth: int) -> Chains:
+        """One chain of the head's most probable tokens, however improbable they are."""
+        return cls(
+            depths=np.array([depth], np.int32),
+            temperature=np.zeros(1, np.float64),
+            top_k=np.zeros(1, np.int32),
+            top_p=np.ones(1, np.float64),
+            min_p=np.zeros(1, np.float64),
+            seeds=np.zeros(1, np.uint64),
+            least=np.zeros(1, np.float64),
+            chances=np.ones((1, 1, 1), np.float32),
+        )
+
 
 @dataclass(slots=True)
 class Drafted:

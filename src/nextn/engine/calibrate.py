@@ -1,4 +1,4 @@
-"""Measures, right after a model was loaded, what steps cost by rows and context."""
+"""Measures, right after a model was loaded, what steps and drafts cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from nextn.backends.base import BLOCK_TOKENS, Executor, Rows
-from nextn.speculate import StepTime
+from nextn.backends.drafting import Chains
+from nextn.speculate import DraftTime, StepTime
 
 CALIBRATION_SECONDS = 0.25
 """The most that it takes: a slow model needs it to measure every case once."""
@@ -19,6 +20,8 @@ _ROWS = (1, 2, 4, 8, 3, 6, 12)  # the most telling first: a slow model gets no f
 _FAR = 1024  # positions, for the steps that show what context costs
 _FAR_ROWS = (1, 8)
 _ROUNDS = 3
+_DRAFT_DEPTHS = (1, 2)
+_DRAFT_ROUNDS = 4
 _BURST = 3  # equal steps, of which the first does not count
 
 
@@ -70,6 +73,31 @@ def measure_steps(
                     times.append(StepTime(rows, context, took))
         if clock() - begin > _ENOUGH_SECONDS:
             break
+    return times
+
+
+def measure_drafts(
+    executor: Executor, clock: Callable[[], float] = time.perf_counter
+) -> list[DraftTime]:
+    """Run short chains of the executor's head, if it has one, each after a step of one row.
+
+    After a step, as when texts are written: the weights of the trunk have gone through the
+    processor's caches since the head was last asked.
+
+    Args:
+        executor: with a cache that nobody uses.
+        clock: the time, in seconds.
+    """
+    if not executor.has_head or executor.context_length <= max(_DRAFT_DEPTHS):
+        return []
+    step = _step(1, 0)
+    times = []
+    for _ in range(_DRAFT_ROUNDS):
+        for depth in _DRAFT_DEPTHS:
+            executor.step(step)
+            before = clock()
+            executor.draft(step, Chains.greedy(depth))
+            times.append(DraftTime(depth, clock() - before))
     return times
 
 

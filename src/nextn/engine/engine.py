@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from nextn.backends.base import BLOCK_TOKENS, Executor
 from nextn.cache import BlockCache
-from nextn.engine.calibrate import CALIBRATION_SECONDS, measure_steps
+from nextn.engine.calibrate import CALIBRATION_SECONDS, measure_drafts, measure_steps
 from nextn.engine.events import Event
 from nextn.engine.request import GenerationRequest
 from nextn.engine.scheduler import Scheduler
@@ -128,15 +128,17 @@ class Engine:
         return self._speculation.useless
 
     def calibrate(self, seconds: float = CALIBRATION_SECONDS) -> None:
-        """Measure what steps of several rows cost, so that the first drafts are decided well.
+        """Measure what steps and drafts cost, so that the first drafts are decided well.
 
         Does nothing unless the cache is empty: what it computes has no meaning.
 
         Args:
-            seconds: the time that it may take.
+            seconds: the time that the steps may take; the drafts take little.
         """
         if self.cache.free == self.cache.block_count and not self.running:
-            self._speculation.prime(measure_steps(self._executor, seconds))
+            self._speculation.prime(
+                measure_steps(self._executor, seconds), measure_drafts(self._executor)
+            )
 
     def submit(self, request: GenerationRequest) -> Sequence:
         """Queue a request; it is written by the following steps.

@@ -13,6 +13,7 @@ from nextn.speculate import (
     DepthController,
     Draft,
     Drafter,
+    DraftTime,
     Load,
     Prospect,
     SpeculationStatistics,
@@ -60,9 +61,9 @@ class Speculation:
         """Why the costly drafter is not asked any more; None as long as it is."""
         return self._depth.useless
 
-    def prime(self, times: Iterable[StepTime]) -> None:
-        """Start from step times that were measured at load."""
-        self._depth.prime(times)
+    def prime(self, steps: Iterable[StepTime], drafts: Iterable[DraftTime]) -> None:
+        """Start from times that were measured at load."""
+        self._depth.prime(steps, drafts)
 
     def draft(self, runs: Items[Run], max_rows: int) -> None:
         """Give drafts to the runs that decode.

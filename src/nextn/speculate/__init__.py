@@ -6,6 +6,7 @@ from nextn.speculate.accept import accept
 from nextn.speculate.base import Committed, Draft, Drafter, Want
 from nextn.speculate.costs import StepTime
 from nextn.speculate.depth import DEFAULT_MAX_DEPTH, DepthController
+from nextn.speculate.draft_costs import DraftTime
 from nextn.speculate.head import HeadDrafter
 from nextn.speculate.statistics import DrafterStatistics, SpeculationStatistics
 from nextn.speculate.suffix import SuffixDrafter
@@ -17,6 +18,7 @@ __all__ = [
     "Committed",
     "DepthController",
     "Draft",
+    "DraftTime",
     "Drafter",
     "DrafterStatistics",
     "HeadDrafter",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from nextn.speculate.base import Committed, Draft, right_guesses
 from nextn.speculate.costs import StepTime
-from nextn.speculate.draft_costs import DraftWork
+from nextn.speculate.draft_costs import DraftTime, DraftWork
 from nextn.speculate.history import History
 from nextn.speculate.pace import Allowance
 from nextn.speculate.useless import FirstTokens, Useless
@@ -88,9 +88,12 @@ class DepthController:
         self._probed: set[int] = set()  # sequences whose drafts of this step are probes
         self._probe_cost: tuple[int, float] | None = None  # rows of a probing step, assumed cost
 
-    def prime(self, times: Iterable[StepTime]) -> None:
-        """Start from step times that were measured at load; see `StepCosts.prime`."""
-        self._work.steps.prime(times)
+    def prime(self, steps: Iterable[StepTime], drafts: Iterable[DraftTime] = ()) -> None:
+        """Start from times that were measured at load; see `StepCosts.prime`.
+
+        A first guess of what drafts cost matters: where it is too high, few are made, and it stays.
+        """
+        self._work.prime(steps, drafts)
 
     def close(self, sequence: int) -> None:
         """Forget a sequence; one that is unknown is no error."""

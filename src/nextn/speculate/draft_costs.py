@@ -21,6 +21,19 @@ _ASSUMED = (0.02, 0.1, 0.02, 0.005)
 _WEIGHT = (4.0, 1.0, 4.0, 200.0)
 
 
+@dataclass(frozen=True, slots=True)
+class DraftTime:
+    """The measured time of one chain that begins with one row.
+
+    Attributes:
+        passes: its tokens.
+        seconds: its time, > 0.
+    """
+
+    passes: int
+    seconds: float
+
+
 @dataclass(slots=True)
 class DraftWork:
     """What a drafter has to do in one call, for all its chains together.

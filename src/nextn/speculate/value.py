@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from statistics import median_low
 
 from nextn.speculate.base import Draft
-from nextn.speculate.costs import StepCosts
-from nextn.speculate.draft_costs import DraftCosts
+from nextn.speculate.costs import StepCosts, StepTime
+from nextn.speculate.draft_costs import DraftCosts, DraftTime, DraftWork
 
 
 @dataclass(slots=True)
@@ -68,6 +69,19 @@ class Work:
     def __init__(self) -> None:
         self.steps = StepCosts()
         self.drafts = DraftCosts()
+
+    def prime(self, steps: Iterable[StepTime], drafts: Iterable[DraftTime]) -> None:
+        """Start from times that were measured at load; of equal drafts the lower median counts."""
+        self.steps.prime(steps)
+        seconds: dict[int, list[float]] = {}
+        for time in drafts:
+            seconds.setdefault(time.passes, []).append(time.seconds)
+        if not self.steps.largest:
+            return
+        for passes, times in seconds.items():
+            cost = self.steps.relative_seconds(median_low(times))
+            for _ in times:
+                self.drafts.observe(DraftWork(passes), cost)
 
     def plain(self, load: Load) -> float:
         """The cost of a step of plain decoding of the same sequences."""

@@ -53,7 +53,7 @@ def forced_acceptance(
     for position in range(known, len(tokens) - 1):
         row = _rows(tokens, position, position + 1)
         row.wants_logits[:] = True
-        drafted = executor.draft(row, _greedy(min(depth, len(tokens) - 1 - position)))
+        drafted = executor.draft(row, Chains.greedy(min(depth, len(tokens) - 1 - position)))
         chain = drafted.tokens[0, : drafted.counts[0]].tolist()
         following = tokens[position + 1 : position + 1 + len(chain)]
         right = [a == b for a, b in zip(chain, following, strict=True)]
@@ -73,18 +73,4 @@ def _rows(tokens: Sequence[int], start: int, end: int) -> Rows:
         np.zeros(count, np.int32),
         np.zeros(count, np.bool_),
         np.arange(blocks, dtype=np.int32)[np.newaxis],
-    )
-
-
-def _greedy(depth: int) -> Chains:
-    """One chain of the head's most probable tokens."""
-    return Chains(
-        depths=np.array([depth], np.int32),
-        temperature=np.zeros(1, np.float64),
-        top_k=np.zeros(1, np.int32),
-        top_p=np.ones(1, np.float64),
-        min_p=np.zeros(1, np.float64),
-        seeds=np.zeros(1, np.uint64),
-        least=np.zeros(1, np.float64),
-        chances=np.ones((1, 1, 1), np.float32),
     )
