@@ -110,6 +110,8 @@ class DepthController:
             The limit of each chain, 0 for none; and `Want.least`.
         """
         limits = [0] * len(prospects)
+        for prospect in prospects:
+            self._history.see_free(prospect.sequence, prospect.free)
         if any(prospect.sequence not in self._history for prospect in prospects):
             self._rest = 0
         if self._rest > 0 or not prospects or self._unsure(load):
@@ -169,6 +171,9 @@ class DepthController:
         """
         depths = [0] * len(drafts)
         base = self._work.steps.cost(load.rows, load.context)
+        for sequence, draft in zip(load.sequences, drafts, strict=False):
+            if draft.tokens and not draft.passes:
+                self._history.see_free(sequence, draft)
         if not any(draft.tokens for draft in drafts) or self._unsure(load):
             return depths
         price = self._price(load)
@@ -296,12 +301,13 @@ class DepthController:
         """The tokens of a draft that is made already."""
         items = []
         chance = 1.0
-        name, factor = "", 1.0
+        before = ""
         for depth, acceptance in enumerate(draft.acceptance[: self.max_depth]):
-            if corrected and draft.drafter_of(depth) != name:
-                name = draft.drafter_of(depth)
-                factor = self._history.factor(name)
-            chance *= min(acceptance * factor, _MAX_ACCEPTANCE)
+            name = draft.drafter_of(depth)
+            if corrected:
+                acceptance *= self._history.factor(name, later=name == before)
+            before = name
+            chance *= min(acceptance, _MAX_ACCEPTANCE)
             items.append(Item(chance, index))
             if chance < _NEGLIGIBLE:
                 break
@@ -328,7 +334,9 @@ class DepthController:
         )
         following = max(following / len(asked), _NEGLIGIBLE)
         # The chain compares this with what it thinks of itself.
-        own = math.pow(self._history.factor(self._costly), sum(limits) / len(asked))
+        further = max(sum(limits) / len(asked) - 1.0, 0.0)
+        own = self._history.factor(self._costly, later=False)
+        own *= math.pow(self._history.factor(self._costly, later=True), further)
         return price * cost / (following * own)
 
     def _may_probe(self, load: Load, price: float, prospect: Prospect, joins: bool) -> bool:

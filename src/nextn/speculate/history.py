@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nextn.speculate.acceptance import Calibration, ChainRecord
-from nextn.speculate.base import Committed
+from nextn.speculate.base import Committed, Draft
 from nextn.speculate.pace import Pace
+
+_COPYING = 0.5  # chance of a free draft's first token, from which on a text counts as copied
 
 
 class History:
@@ -16,11 +18,13 @@ class History:
     """
 
     def __init__(self) -> None:
-        self._calibrations: dict[str, Calibration] = {}
+        self._calibrations: dict[tuple[str, bool], Calibration] = {}
         self._all_chains = ChainRecord()
         self._chains: dict[int, ChainRecord] = {}
-        self._pace = Pace()
-        self._paces: dict[int, Pace] = {}
+        # Where a text is copied, tokens come much faster; so that is counted apart.
+        self._pace = (Pace(), Pace())
+        self._paces: dict[tuple[int, bool], Pace] = {}
+        self._copying: set[int] = set()
 
     def __contains__(self, sequence: int) -> bool:
         """Whether the chains of a sequence were asked for."""
@@ -29,7 +33,9 @@ class History:
     def close(self, sequence: int) -> None:
         """Forget a sequence; one that is unknown is no error."""
         self._chains.pop(sequence, None)
-        self._paces.pop(sequence, None)
+        self._copying.discard(sequence)
+        for copying in (False, True):
+            self._paces.pop((sequence, copying), None)
 
     def chains(self, sequence: int) -> ChainRecord:
         """The chains of the costly drafter for a sequence."""
@@ -38,27 +44,51 @@ class History:
             record = self._chains[sequence] = ChainRecord(self._all_chains)
         return record
 
-    def factor(self, drafter: str) -> float:
-        """What to multiply the chances with that a drafter states."""
-        calibration = self._calibrations.get(drafter)
-        return 1.0 if calibration is None else calibration.factor
+    def factor(self, drafter: str, later: bool) -> float:
+        """What to multiply the chances with that a drafter states.
+
+        Args:
+            drafter: its name.
+            later: for tokens after its first one. A factor that is right for first tokens would, to
+                the power of a chain's length, promise far too much of the others.
+        """
+        first, further = (self._calibrations.get((drafter, place)) for place in (False, True))
+        factor = 1.0 if first is None else first.factor
+        if not later:
+            return factor
+        # Where first tokens fail, later ones are never judged, and deserve no more trust.
+        return min(factor, 1.0) if further is None else further.factor
 
     def pace(self, sequences: Sequence[int]) -> float:
         """Tokens that the sequences write together in the time of one step of plain decoding.
 
         At least one token each: that much can always be had.
         """
-        known = [self._paces.get(sequence, self._pace).rate for sequence in sequences]
-        return max(sum(known), len(sequences))
+        total = 0.0
+        for sequence in sequences:
+            copying = sequence in self._copying
+            total += self._paces.get((sequence, copying), self._pace[copying]).rate
+        return max(total, len(sequences))
+
+    def see_free(self, sequence: int, free: Draft) -> None:
+        """Note what a free drafter guesses for the coming step, which tells how fast the text is.
+
+        A text is given, whatever is decided about drafts. What time a token saves is what it would
+        take in this part of the text, not on average.
+        """
+        if free.tokens and free.acceptance[0] >= _COPYING:
+            self._copying.add(sequence)
+        else:
+            self._copying.discard(sequence)
 
     def judge(self, part: Committed) -> None:
         """Compare the chances of all guesses for a sequence with what it wrote."""
         written = part.written
         for draft in part.drafts:
-            calibration = self._calibrations.setdefault(draft.drafter, Calibration())
             guesses = zip(draft.tokens, written, draft.acceptance, strict=False)
-            for guess, token, estimate in guesses:
-                calibration.add(estimate, guess == token)
+            for depth, (guess, token, estimate) in enumerate(guesses):
+                key = draft.drafter, depth > 0
+                self._calibrations.setdefault(key, Calibration()).add(estimate, guess == token)
                 if guess != token:
                     break
 
@@ -66,8 +96,10 @@ class History:
         """Count a step, which took so many times as long as one of plain decoding."""
         for part in committed:
             tokens = 1 + part.accepted
-            self._pace.add(tokens, time)
-            pace = self._paces.get(part.sequence)
+            copying = part.sequence in self._copying
+            self._pace[copying].add(tokens, time)
+            key = part.sequence, copying
+            pace = self._paces.get(key)
             if pace is None:
-                pace = self._paces[part.sequence] = Pace(self._pace)
+                pace = self._paces[key] = Pace(self._pace[copying])
             pace.add(tokens, time)

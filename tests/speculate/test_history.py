@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from nextn.speculate import Committed, Draft
+from nextn.speculate.history import History
+
+
+def copied(chances: list[float], right: int) -> Committed:
+    """A step whose suffix draft had so many right tokens."""
+    draft = Draft([7] * len(chances), chances, "suffix")
+    written = [7] * right + [1]
+    return Committed(1, [0, *written[:-1]], written[-1], draft, right, [draft])
+
+
+def test_first_tokens_and_later_ones_are_calibrated_apart() -> None:
+    history = History()
+    for step in range(300):
+        # First tokens come true more often than they promise, second ones less.
+        history.judge(copied([0.5, 0.8], right=[1, 1, 1, 2, 0][step % 5]))
+    assert history.factor("suffix", later=False) > 1.2
+    assert history.factor("suffix", later=True) == pytest.approx(0.25 / 0.8, abs=0.1)
+    assert history.factor("head", later=False) == 1.0
+
+
+def test_the_pace_of_copied_parts_does_not_make_time_dearer_elsewhere() -> None:
+    history = History()
+    sure, none = Draft([7], [0.9], "suffix"), Draft()
+    for _ in range(50):
+        history.see_free(1, sure)
+        history.count_step([copied([0.9] * 5, right=5)], 1.5)
+        history.see_free(1, none)
+        history.count_step([Committed(1, [0], 1)], 1.0)
+    assert history.pace([1]) == pytest.approx(1.0, abs=0.05)
+    history.see_free(1, sure)
+    assert history.pace([1]) > 3.0
+    # A guess that is next to none says nothing about the text.
+    history.see_free(1, Draft([7], [0.2], "suffix"))
+    assert history.pace([1]) == pytest.approx(1.0, abs=0.05)
+    # Another text is assumed to be like the first one.
+    history.see_free(2, sure)
+    assert history.pace([2]) > 3.0
+    history.close(2)
+    assert history.pace([2]) == pytest.approx(1.0, abs=0.05)
