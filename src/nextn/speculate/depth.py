@@ -5,7 +5,6 @@ The model and its formulas are described in docs/speculation.md.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -89,10 +88,7 @@ class DepthController:
         self._probe_cost: tuple[int, float] | None = None  # rows of a probing step, assumed cost
 
     def prime(self, steps: Iterable[StepTime], drafts: Iterable[DraftTime] = ()) -> None:
-        """Start from times that were measured at load; see `StepCosts.prime`.
-
-        A first guess of what drafts cost matters: where it is too high, few are made, and it stays.
-        """
+        """Start from times that were measured at load; see `Work.prime`."""
         self._work.prime(steps, drafts)
 
     def close(self, sequence: int) -> None:
@@ -334,9 +330,7 @@ class DepthController:
         )
         following = max(following / len(asked), _NEGLIGIBLE)
         # The chain compares this with what it thinks of itself.
-        further = max(sum(limits) / len(asked) - 1.0, 0.0)
-        own = self._history.factor(self._costly, later=False)
-        own *= math.pow(self._history.factor(self._costly, later=True), further)
+        own = self._history.chain_factor(self._costly, sum(limits) / len(asked))
         return price * cost / (following * own)
 
     def _may_probe(self, load: Load, price: float, prospect: Prospect, joins: bool) -> bool:

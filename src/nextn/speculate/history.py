@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from nextn.speculate.acceptance import Calibration, ChainRecord
@@ -58,6 +59,11 @@ class History:
             return factor
         # Where first tokens fail, later ones are never judged, and deserve no more trust.
         return min(factor, 1.0) if further is None else further.factor
+
+    def chain_factor(self, drafter: str, tokens: float) -> float:
+        """What to multiply the product of the chances of a chain of so many tokens with."""
+        further = math.pow(self.factor(drafter, later=True), max(tokens - 1.0, 0.0))
+        return self.factor(drafter, later=False) * further
 
     def pace(self, sequences: Sequence[int]) -> float:
         """Tokens that the sequences write together in the time of one step of plain decoding.

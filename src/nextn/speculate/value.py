@@ -71,7 +71,10 @@ class Work:
         self.drafts = DraftCosts()
 
     def prime(self, steps: Iterable[StepTime], drafts: Iterable[DraftTime]) -> None:
-        """Start from times that were measured at load; of equal drafts the lower median counts."""
+        """Start from times that were measured at load; of equal drafts the lower median counts.
+
+        A first guess of what drafts cost matters: where it is too high, few are made, and it stays.
+        """
         self.steps.prime(steps)
         seconds: dict[int, list[float]] = {}
         for time in drafts:
