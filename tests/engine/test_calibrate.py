@@ -56,12 +56,12 @@ def test_steps_are_measured_for_as_long_as_the_time_allows(seconds: float) -> No
         assert time.seconds == pytest.approx(seconds * cost)
 
 
-@pytest.mark.parametrize(("seconds", "rounds"), [(0.001, 2), (0.002, 1), (0.0001, 3)])
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.002, 1), (0.0005, 2), (0.0001, 3)])
 def test_quick_steps_are_measured_in_few_rounds(seconds: float, rounds: int) -> None:
     executor = TimedExecutor(seconds)
     times = measure_steps(executor, 0.25, lambda: executor.now)  # type: ignore[arg-type]
     assert [time.rows for time in times if not time.context].count(1) == 2 * rounds
-    assert executor.now < 0.16
+    assert executor.now < 0.1
 
 
 def test_a_model_that_is_too_slow_is_left_alone_after_two_steps() -> None:

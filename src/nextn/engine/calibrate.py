@@ -14,14 +14,14 @@ from nextn.speculate import DraftTime, StepTime
 CALIBRATION_SECONDS = 0.25
 """The most that it takes: a slow model needs it to measure every case once."""
 
-_ENOUGH_SECONDS = 0.08  # after which no further round begins: people wait for their first token
+_ENOUGH_SECONDS = 0.03  # after which no further round begins: people wait for their first token
 
-_ROWS = (1, 2, 4, 8, 3, 6, 12)  # the most telling first: a slow model gets no further
+_ROWS = (1, 2, 4, 8, 3)  # the most telling first: a slow model gets no further
 _FAR = 1024  # positions, for the steps that show what context costs
 _FAR_ROWS = (1, 8)
 _ROUNDS = 3
 _DRAFT_DEPTHS = (1, 2)
-_DRAFT_ROUNDS = 4
+_DRAFT_ROUNDS = 3
 _BURST = 3  # equal steps, of which the first does not count
 
 
