@@ -140,11 +140,11 @@ def write_texts(
             names = list(WAYS)
             shift = turn % len(names)
             texts = {}
+            tokens = models["none"].chat_prompt(prompt.messages)
             for name in names[shift:] + names[:shift]:
                 which, draft = WAYS[name]
                 model = models[which]
                 model.engine.cache.reset()
-                tokens = model.chat_prompt(prompt.messages)
                 done = model.generate(
                     tokens,
                     draft=draft,

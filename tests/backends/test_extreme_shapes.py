@@ -7,6 +7,7 @@ set NEXTN_TEST_EXAMPLES to try more of them.
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -132,7 +133,7 @@ def test_rows_that_pass_the_check_name_only_memory_that_is_there(
         np.array(tables, np.int32).reshape(-1, 2),
     )
     try:
-        check_rows(given_rows, max_rows=4, block_count=8, vocab_size=16)
+        check_rows(given_rows, SimpleNamespace(max_rows=4, block_count=8, vocab_size=16))
     except ValueError:
         return
     assert 0 < len(rows) <= 4

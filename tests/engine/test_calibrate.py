@@ -27,9 +27,7 @@ class TimedExecutor:
         self.steps = 0
 
     def step(self, rows: Rows) -> np.ndarray[Any, Any]:
-        check_rows(
-            rows, max_rows=self.max_rows, block_count=self.block_count, vocab_size=self.vocab_size
-        )
+        check_rows(rows, self)
         assert rows.wants_logits.all()
         assert rows.positions.max() < self.context_length
         count = len(rows.tokens)

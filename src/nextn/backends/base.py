@@ -126,8 +126,20 @@ class Executor(Protocol):
         ...
 
 
-def check_rows(rows: Rows, *, max_rows: int, block_count: int, vocab_size: int) -> None:
+class StepLimits(Protocol):
+    """What an executor says of the steps that it can run; see `Executor`."""
+
+    max_rows: int
+    block_count: int
+    vocab_size: int
+
+
+def check_rows(rows: Rows, limits: StepLimits) -> None:
     """Check the rules of `Rows` that memory safety rests on.
+
+    Args:
+        rows: of a step.
+        limits: the executor that is to run it.
 
     Raises:
         ValueError: which rule is broken.
@@ -135,12 +147,12 @@ def check_rows(rows: Rows, *, max_rows: int, block_count: int, vocab_size: int) 
     # Lists, since arrays of a few elements are slow, and most steps have only a few rows.
     tokens, positions, slots = rows.tokens.tolist(), rows.positions.tolist(), rows.slots.tolist()
     count = len(tokens)
-    if not 0 < count <= max_rows:
-        raise ValueError(f"[step] expected 1 to {max_rows} rows, got {count}")
+    if not 0 < count <= limits.max_rows:
+        raise ValueError(f"[step] expected 1 to {limits.max_rows} rows, got {count}")
     if not len(positions) == len(slots) == len(rows.wants_logits) == count:
         raise ValueError("[step] the arrays of the rows differ in length")
-    if min(tokens) < 0 or max(tokens) >= vocab_size:
-        raise ValueError(f"[step] a token id is outside 0..{vocab_size - 1}")
+    if min(tokens) < 0 or max(tokens) >= limits.vocab_size:
+        raise ValueError(f"[step] a token id is outside 0..{limits.vocab_size - 1}")
     tables, blocks = rows.block_tables.shape
     if min(slots) < 0 or max(slots) >= tables:
         raise ValueError(f"[step] a slot is outside 0..{tables - 1}")
@@ -158,5 +170,6 @@ def check_rows(rows: Rows, *, max_rows: int, block_count: int, vocab_size: int) 
         last[slot] = position
     for slot, end in last.items():
         used = rows.block_tables[slot, : end // BLOCK_TOKENS + 1]
-        if used.min() < 0 or used.max() >= block_count:
-            raise ValueError(f"[step] a block id of slot {slot} is outside 0..{block_count - 1}")
+        if used.min() < 0 or used.max() >= limits.block_count:
+            most = limits.block_count - 1
+            raise ValueError(f"[step] a block id of slot {slot} is outside 0..{most}")

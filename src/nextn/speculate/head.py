@@ -203,14 +203,15 @@ class HeadDrafter:
         tokens: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
+        last: list[int] = []  # row of each reading
         for slot, reading in enumerate(readings):
             tokens += reading.text[reading.start : reading.end]
             positions += range(reading.start, reading.end)
             slots += [slot] * (reading.end - reading.start)
+            last.append(len(tokens) - 1)
         wants = np.zeros(len(tokens), np.bool_)
         if len(chains.depths):
-            for row, slot in enumerate(slots):
-                wants[row] = row + 1 == len(slots) or slots[row + 1] != slot
+            wants[last] = True
         if len(readings) == 1:
             tables = readings[0].table[np.newaxis]
         else:

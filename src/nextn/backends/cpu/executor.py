@@ -123,7 +123,7 @@ class CpuExecutor:
 
     def step(self, rows: Rows) -> NDArray[np.float32]:
         """See `Executor.step`."""
-        self._check(rows)
+        check_rows(rows, self)
         return self._native.step(
             rows.tokens,
             rows.positions,
@@ -137,7 +137,7 @@ class CpuExecutor:
         """See `Executor.draft`."""
         if not self.has_head:
             raise ValueError("[draft] the executor has no head")
-        self._check(rows)
+        check_rows(rows, self)
         check_chains(rows, chains, block_count=self.block_count)
         drafted = Drafted.empty(chains)
         self._native.draft(
@@ -171,14 +171,6 @@ class CpuExecutor:
     def close(self) -> None:
         """Give back the memory and the threads; the executor cannot be used afterwards."""
         vars(self).pop("_native", None)
-
-    def _check(self, rows: Rows) -> None:
-        check_rows(
-            rows,
-            max_rows=self.max_rows,
-            block_count=self.block_count,
-            vocab_size=self.vocab_size,
-        )
 
     def _build(self, plan: Plan) -> None:
         """Add the operations of trunk or head, which use the same buffers."""

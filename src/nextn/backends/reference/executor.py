@@ -69,14 +69,14 @@ class ReferenceExecutor:
 
     def step(self, rows: Rows) -> Array:
         """See `Executor.step`."""
-        self._check(rows)
+        check_rows(rows, self)
         return self._run_plan(self._plan, rows)
 
     def draft(self, rows: Rows, chains: Chains) -> Drafted:
         """See `Executor.draft`."""
         if self._head is None:
             raise ValueError("[draft] the executor has no head")
-        self._check(rows)
+        check_rows(rows, self)
         check_chains(rows, chains, block_count=self.block_count)
         drafted = Drafted.empty(chains)
         token_ids = None if self._head.token_ids is None else np.array(self._head.token_ids)
@@ -123,14 +123,6 @@ class ReferenceExecutor:
                 rows.block_tables,
             )
         return drafted
-
-    def _check(self, rows: Rows) -> None:
-        check_rows(
-            rows,
-            max_rows=self.max_rows,
-            block_count=self.block_count,
-            vocab_size=self.vocab_size,
-        )
 
     def _run_plan(self, plan: Plan, rows: Rows) -> Array:
         live: dict[int, Array] = {}
