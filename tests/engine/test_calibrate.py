@@ -85,6 +85,12 @@ def test_drafts_are_measured_after_steps() -> None:
         assert time.seconds == pytest.approx(0.0002 + 0.0001 * time.passes)
 
 
+def test_drafts_of_a_slow_model_do_not_hold_up_its_start() -> None:
+    executor = TimedExecutor(0.06)
+    executor.has_head = True
+    assert len(measure_drafts(executor, lambda: executor.now)) == 1  # type: ignore[arg-type]
+
+
 def test_an_engine_is_calibrated_once_its_cache_is_empty() -> None:
     executor = TimedExecutor(0.0)
     engine = Engine(executor, FakeTokenizer())  # type: ignore[arg-type]

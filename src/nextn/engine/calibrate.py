@@ -22,6 +22,7 @@ _FAR_ROWS = (1, 8)
 _ROUNDS = 3
 _DRAFT_DEPTHS = (1, 2)
 _DRAFT_ROUNDS = 3
+_DRAFT_SECONDS = 0.05  # after which no further draft begins
 _BURST = 3  # equal steps, of which the first does not count
 
 
@@ -91,9 +92,12 @@ def measure_drafts(
     if not executor.has_head or executor.context_length <= max(_DRAFT_DEPTHS):
         return []
     step = _step(1, 0)
-    times = []
+    times: list[DraftTime] = []
+    end = clock() + _DRAFT_SECONDS
     for _ in range(_DRAFT_ROUNDS):
         for depth in _DRAFT_DEPTHS:
+            if clock() > end:
+                return times
             executor.step(step)
             before = clock()
             executor.draft(step, Chains.greedy(depth))

@@ -136,9 +136,9 @@ class Engine:
             seconds: the time that the steps may take; the drafts take little.
         """
         if self.cache.free == self.cache.block_count and not self.running:
-            self._speculation.prime(
-                measure_steps(self._executor, seconds), measure_drafts(self._executor)
-            )
+            steps = measure_steps(self._executor, seconds)
+            # A model too slow for that is not made to wait for drafts.
+            self._speculation.prime(steps, measure_drafts(self._executor) if steps else [])
 
     def submit(self, request: GenerationRequest) -> Sequence:
         """Queue a request; it is written by the following steps.
