@@ -207,6 +207,20 @@ def test_drafts_cost_what_was_measured_at_load(seconds: float, asks: bool) -> No
     assert (controller.plan(load(1), [Prospect(1, 4, 0)])[0][0] > 0) is asks
 
 
+def test_time_is_not_dearer_after_a_text_was_copied() -> None:
+    controller = settled(prior_cost, 8)
+    copied, nothing = draft_of([0.9] * 5), Draft()
+    for _ in range(60):
+        controller.choose([copied], load(1))
+        controller.observe(load(1), 6, 0.0064, [Committed(1, [0] * 6, 1, copied, 5)])
+        controller.choose([nothing], load(1))
+        controller.observe(load(1), 1, 0.004, [Committed(1, [0], 1)])
+    controller.choose([copied], load(1))
+    dear = controller.expected_value(draft_of([0.6]), load(1))
+    controller.choose([nothing], load(1))
+    assert controller.expected_value(draft_of([0.6]), load(1)) > dear + 0.1
+
+
 def test_a_suffix_draft_that_promises_more_than_a_chain_is_not_paid_for() -> None:
     controller = settled(prior_cost, 8)
     weak, strong = draft_of([0.1]), draft_of([0.97] * 12)

@@ -168,7 +168,7 @@ class DepthController:
         depths = [0] * len(drafts)
         base = self._work.steps.cost(load.rows, load.context)
         for sequence, draft in zip(load.sequences, drafts, strict=False):
-            if draft.tokens and not draft.passes:
+            if not draft.passes:
                 self._history.see_free(sequence, draft)
         if not any(draft.tokens for draft in drafts) or self._unsure(load):
             return depths
