@@ -79,8 +79,18 @@ def new_head(
     return _build(trunk, plan, values, token_ids, device)
 
 
-def head_from_file(trunk: Checkpoint, file: Checkpoint, device: torch.device) -> Head:
-    """Take a head that was trained before.
+def head_from_file(
+    trunk: Checkpoint, file: Checkpoint, token_ids: NDArray[np.int32], device: torch.device
+) -> Head:
+    """Take a head that was trained before, with a draft vocabulary that may be another one.
+
+    The rows of the output matrix are the trunk's, so the list decides nothing about the weights.
+
+    Args:
+        trunk: the model.
+        file: where the weights are.
+        token_ids: the draft vocabulary from now on, ascending.
+        device: where to train.
 
     Raises:
         FileFormatError, UnsupportedModelError: see `load_head_plan`.
@@ -94,9 +104,11 @@ def head_from_file(trunk: Checkpoint, file: Checkpoint, device: torch.device) ->
         what = f"{own[0]} of its own" if own else "the hidden state before the last norm"
         raise RequestError(f"{file.path}: a head with {what} cannot be trained on")
     headed.check_finite()
-    values = {name: file.tensors[name].decode() for name in names}
-    ids = headed.head.token_ids or tuple(range(headed.trunk.vocab_size))
-    return _build(trunk, headed.head, values, np.array(ids, np.int32), device)
+    _, plan, shapes = new_head_plan(trunk, token_ids=tuple(token_ids.tolist()))
+    # What the file has none of, it took from the trunk, as a new head does.
+    values = initial_weights(trunk, shapes, None)
+    values |= {name: file.tensors[name].decode() for name in names}
+    return _build(trunk, plan, values, token_ids, device)
 
 
 def _build(
