@@ -157,7 +157,8 @@ class HeadTraining:
 
     def export(self, path: Path) -> None:
         """Write the head's file."""
-        export_head(path, self._trunk, self.head.values(), self.head.token_ids)
+        head = self.head
+        export_head(path, self._trunk, head.values(), head.token_ids, head.own_output)
 
     @property
     def facts(self) -> dict[str, str]:
