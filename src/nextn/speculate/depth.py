@@ -237,10 +237,12 @@ class DepthController:
         self._limits = {}
         self._probed.clear()
 
-    def expected_value(self, draft: Draft, load: Load) -> float:
-        """What a draft is worth now that it is made: tokens beyond the price of their rows."""
-        items = self._free_items(0, draft)
-        return self._work.best(load, self._price(load), items, [0])[0]
+    def expected_values(self, drafts: Sequence[Draft], load: Load) -> list[float]:
+        """What drafts are worth now that they are made: tokens beyond the price of their rows."""
+        price = self._price(load)
+        return [
+            self._work.best(load, price, self._free_items(0, draft), [0])[0] for draft in drafts
+        ]
 
     def _judge(self, part: Committed, load: Load) -> None:
         """Compare all guesses for one sequence with what was written."""
