@@ -26,6 +26,7 @@ class Tensor:
         shape: rows first, the contraction dimension last.
         block_type: format of its bytes.
         nbytes: size in the file.
+        offset: of its first byte in the file.
         mapped: whether the bytes are a read-only mapping of a file, so that their pages may be
             dropped from memory at any time, and come back when they are touched.
     """
@@ -38,13 +39,13 @@ class Tensor:
         self.shape = entry.shape
         self.block_type: BlockType = entry.block_type
         self.nbytes = entry.nbytes
-        self._offset = entry.offset
+        self.offset = entry.offset
         self._mapping = mapping
 
     @property
     def data(self) -> NDArray[np.uint8]:
         """The bytes: uint8 [nbytes], a read-only view of the mapped file."""
-        return np.frombuffer(self._mapping, np.uint8, self.nbytes, self._offset)
+        return np.frombuffer(self._mapping, np.uint8, self.nbytes, self.offset)
 
     def decode(self) -> NDArray[np.float32]:
         """All values: float32, of `shape`.

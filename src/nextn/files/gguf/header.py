@@ -14,9 +14,9 @@ from nextn.errors import UnsupportedModelError
 from nextn.files.block_formats import BLOCK_TYPES, I32, BlockType
 from nextn.files.gguf import limits
 from nextn.files.gguf.cursor import Cursor
-from nextn.files.gguf.values import U32, MetadataValue, read_value
+from nextn.files.gguf.limits import ALIGNMENT_KEY
+from nextn.files.gguf.values import U32, EncodedValue, MetadataValue, read_value
 
-_ALIGNMENT_KEY = "general.alignment"
 # Block formats that files must not use any more, and what to use instead.
 _REMOVED_FORMATS = {
     4: "Q4_2",
@@ -43,10 +43,11 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Metadata and tensors of one file, in the file's order."""
+    """Metadata and tensors of one file, in the file's order; `encoded` are the same metadata."""
 
     version: int
     metadata: dict[str, MetadataValue]
+    encoded: dict[str, EncodedValue]
     tensors: dict[str, TensorEntry]
 
 
@@ -72,7 +73,7 @@ def read_header(path: Path, data: memoryview) -> Header:
         limits.MOST_METADATA_ENTRIES,
         limits.SMALLEST_METADATA_ENTRY,
     )
-    metadata = _read_metadata(cursor, metadata_count)
+    metadata, encoded = _read_metadata(cursor, metadata_count)
     _check_count(
         cursor, "tensor count", tensor_count, limits.MOST_TENSORS, limits.SMALLEST_TENSOR_ENTRY
     )
@@ -88,7 +89,7 @@ def read_header(path: Path, data: memoryview) -> Header:
     tensors = {
         name: replace(entry, offset=data_start + entry.offset) for name, entry in entries.items()
     }
-    return Header(version, metadata, tensors)
+    return Header(version, metadata, encoded, tensors)
 
 
 def _read_version(cursor: Cursor) -> int:
@@ -112,24 +113,29 @@ def _check_count(cursor: Cursor, field: str, count: int, most: int, smallest_ent
         cursor.fail(field, f"{count} entries; at most {most} are allowed")
 
 
-def _read_metadata(cursor: Cursor, count: int) -> dict[str, MetadataValue]:
+def _read_metadata(
+    cursor: Cursor, count: int
+) -> tuple[dict[str, MetadataValue], dict[str, EncodedValue]]:
     metadata: dict[str, MetadataValue] = {}
+    encoded: dict[str, EncodedValue] = {}
     for index in range(count):
         key = cursor.name(f"metadata key {index}", most=limits.MOST_KEY_BYTES)
         if key in metadata:
             cursor.fail(key, "occurs twice in the metadata")
+        start = cursor.position
         kind, metadata[key] = read_value(cursor, key)
+        encoded[key] = EncodedValue(cursor.data[start : cursor.position])
         if cursor.position > limits.MOST_METADATA_BYTES:
             cursor.fail(
                 key, f"the metadata is larger than {limits.MOST_METADATA_BYTES >> 20} MiB; corrupt"
             )
-        if key == _ALIGNMENT_KEY and kind != U32:
+        if key == ALIGNMENT_KEY and kind != U32:
             cursor.fail(key, "is not of the type u32")
-    return metadata
+    return metadata, encoded
 
 
 def _alignment(cursor: Cursor, metadata: dict[str, MetadataValue]) -> int:
-    value = metadata.get(_ALIGNMENT_KEY, limits.DEFAULT_ALIGNMENT)
+    value = metadata.get(ALIGNMENT_KEY, limits.DEFAULT_ALIGNMENT)
     is_power_of_two = isinstance(value, int) and value > 0 and value & (value - 1) == 0
     if (
         not isinstance(value, int)
@@ -137,7 +143,7 @@ def _alignment(cursor: Cursor, metadata: dict[str, MetadataValue]) -> int:
         or not limits.LEAST_ALIGNMENT <= value <= limits.MOST_ALIGNMENT
     ):
         cursor.fail(
-            _ALIGNMENT_KEY,
+            ALIGNMENT_KEY,
             f"{value} is not a power of two from {limits.LEAST_ALIGNMENT} to "
             f"{limits.MOST_ALIGNMENT}",
         )

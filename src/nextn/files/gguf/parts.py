@@ -11,7 +11,7 @@ from nextn.errors import FileFormatError, SourceError
 from nextn.files.gguf import limits
 from nextn.files.gguf.header import Header, read_header
 
-_SPLIT_NAME = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+SPLIT_NAME = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def open_parts(path: Path) -> list[Part]:
     count = _count(first, "split.count")
     if count is None or count <= 1:
         return [first]
-    name = _SPLIT_NAME.fullmatch(path.name)
+    name = SPLIT_NAME.fullmatch(path.name)
     if name is None or int(name["count"]) != count or count > limits.MOST_PARTS:
         raise FileFormatError(
             path,
