@@ -18,7 +18,7 @@ PROMPT = [5, 9, 40, 77]
 
 def tokens(path: Path) -> list[int]:
     """What llama.cpp writes."""
-    model = llama_cpp.Llama(str(path), n_ctx=64, n_threads=1, verbose=False)
+    model = llama_cpp.Llama(str(path), n_ctx=64, n_threads=1, n_threads_batch=1, verbose=False)
     found = []
     for token in model.generate(PROMPT, temp=0):
         found.append(token)

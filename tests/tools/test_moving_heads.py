@@ -57,6 +57,25 @@ def test_a_head_extracted_attached_and_extracted_again_is_the_same_file(
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_an_extracted_head_does_not_depend_on_the_file_that_held_it(
+    model: Path, tmp_path: Path
+) -> None:
+    # Another quantiser, which writes keys in another order and leaves others out.
+    extract_head(model, tmp_path / "first.gguf")
+    with open_checkpoint(model) as source:
+        keys = dict(reversed(source.encoded_metadata.items()))
+        del keys["tokenizer.ggml.merges"]
+        trunk = {
+            name: TensorCopy.of(tensor)
+            for name, tensor in source.tensors.items()
+            if not name.startswith(f"blk.{TRUNK_BLOCKS}.")
+        }
+        write_gguf(tmp_path / "trunk.gguf", keys, trunk)
+    attach_head(tmp_path / "trunk.gguf", tmp_path / "first.gguf", tmp_path / "again.gguf")
+    extract_head(tmp_path / "again.gguf", tmp_path / "second.gguf")
+    assert (tmp_path / "first.gguf").read_bytes() == (tmp_path / "second.gguf").read_bytes()
+
+
 def test_a_model_detached_and_attached_again_is_the_same_file(model: Path, tmp_path: Path) -> None:
     plain, head, again = (tmp_path / f"{name}.gguf" for name in ("plain", "head", "again"))
     result = detach_head(model, plain, head_output=head)

@@ -247,6 +247,14 @@ def test_a_head_of_fewer_blocks_than_are_declared(
         extract_head(rewritten(head, change), tmp_path / "out.gguf")
 
 
+def test_a_model_that_does_not_say_how_many_blocks_it_has(head: Path, tmp_path: Path) -> None:
+    def change(keys: dict[str, Any], tensors: dict[str, NewTensor]) -> None:
+        del keys["llama.block_count"]
+
+    with pytest.raises(FileFormatError, match=r"llama\.block_count: is missing"):
+        extract_head(rewritten(head, change), tmp_path / "out.gguf")
+
+
 def test_a_head_in_the_middle_of_the_blocks(head: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.gguf"
     write_tiny_model(model, "llama", layers=4, head=TinyHead())

@@ -53,15 +53,15 @@ def head_metadata(source: Checkpoint, head: HeadParts, first: int) -> dict[str, 
         "general.name": f"{trunk_name} nextn head",
     }
     keys |= {key: encoded[key] for key in _KEPT_GENERAL if key in encoded}
-    prefix = f"{source.architecture}."
-    keys |= {key: value for key, value in encoded.items() if key.startswith(prefix)}
-    keys |= {key: value for key, value in encoded.items() if key.startswith(_HEAD_PREFIX)}
+    # Sorted, so that the file is the same whatever order the quantiser of the trunk wrote.
+    prefixes = (f"{source.architecture}.", _HEAD_PREFIX)
+    keys |= {key: encoded[key] for key in sorted(encoded) if key.startswith(prefixes)}
     keys |= {key: encoded[key] for key in _KEPT_TOKENIZER if key in encoded}
-    if trunk_name:
-        keys.setdefault(TRUNK_KEY, trunk_name)
-    vocabulary = vocabulary_hash(source)
-    if vocabulary is not None:
-        keys[VOCAB_HASH_KEY] = vocabulary
+    vocabulary = vocabulary_hash(source) or source.string(VOCAB_HASH_KEY, "")
+    for key, value in ((TRUNK_KEY, trunk_name), (VOCAB_HASH_KEY, vocabulary)):
+        keys.pop(key, None)
+        if value:
+            keys[key] = value
     _set_counts(keys, source, first, head.blocks)
     if first != head.first:
         # Values for the blocks of another trunk: those of the head stay, and stand last.

@@ -137,7 +137,7 @@ def locate_head(checkpoint: Checkpoint) -> HeadParts | None:
     if not blocks:
         return None
     declared = declared_head_layers(checkpoint)
-    total = checkpoint.integer(BLOCKS_KEY, 0, minimum=0)
+    total = checkpoint.integer(BLOCKS_KEY, minimum=1)
     first = min(blocks)
     if declared > len(blocks) and total - declared == first:
         # Further blocks of the head need not have tensors that are called nextn.
