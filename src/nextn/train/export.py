@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nextn.files import I32, Checkpoint
 from nextn.files.block_encoding import F32, Q8_0, encode_f32, encode_q8_0
-from nextn.files.gguf.writer import TensorBytes, write_gguf
+from nextn.files.gguf.writer import NewValue, TensorBytes, write_gguf
 from nextn.models.head_tensors import HEAD_LAYERS_KEY, trunk_blocks
 from nextn.models.nextn_head import (
     HIDDEN_KEY,
@@ -49,7 +49,7 @@ def export_head(
     """
     blocks = trunk_blocks(trunk)
     name = trunk.string(_NAME, "")
-    metadata: dict[str, str | int | float | bool] = {
+    metadata: dict[str, NewValue] = {
         "general.architecture": trunk.architecture,
         "general.type": "model",
         _NAME: f"{name} nextn head",
@@ -57,7 +57,7 @@ def export_head(
     # What the block's shape depends on is the trunk's; so the file says what it is made for.
     for key, value in trunk.metadata.items():
         if key.startswith(f"{trunk.architecture}.") and isinstance(value, str | int | float | bool):
-            metadata[key] = value
+            metadata[key] = trunk.encoded_metadata.get(key, value)
     metadata[f"{trunk.architecture}.block_count"] = blocks + 1
     metadata[HEAD_LAYERS_KEY.format(arch=trunk.architecture)] = 1
     metadata[HIDDEN_KEY] = "post"
