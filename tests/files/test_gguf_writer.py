@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gguf import GGUFReader, GGUFValueType, GGUFWriter
+from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 
-from nextn.errors import OutputError
+from nextn.errors import OutputError, UnsupportedModelError
 from nextn.files import I32, Checkpoint, open_checkpoint
 from nextn.files.block_encoding import F32, Q8_0, encode_f32, encode_q8_0
 from nextn.files.gguf.writer import (
@@ -164,7 +164,7 @@ def test_new_values_have_the_type_that_is_promised(
 
 
 def test_an_empty_array_keeps_its_type(tmp_path: Path) -> None:
-    # The `gguf` package does not say the type of one, so the reader's copy of the bytes is compared.
+    # The `gguf` package does not say the type of one, so its bytes are compared.
     keys = {"general.architecture": "llama", "key": np.array([], np.uint16)}
     write_gguf(tmp_path / "a.gguf", keys, {})
     with open_checkpoint(tmp_path / "a.gguf") as checkpoint:
@@ -224,9 +224,9 @@ def test_a_model_in_parts_is_read_as_one(tmp_path: Path) -> None:
             # Back into one file, the keys that are about the parts are gone.
             write_gguf(tmp_path / "again.gguf", parts.encoded_metadata, copies(parts))
         total = sum(tensor.nbytes for tensor in source.tensors.values())
-    for number, path in enumerate(written):
+    for index, path in enumerate(written):
         reader = GGUFReader(path)
-        assert reader.fields["split.no"].contents() == number
+        assert reader.fields["split.no"].contents() == index
         assert [kind.name for kind in reader.fields["split.count"].types] == ["UINT16"]
         assert [kind.name for kind in reader.fields["split.tensors.count"].types] == ["INT32"]
     assert (tmp_path / "again.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
@@ -297,3 +297,22 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
         write_gguf(tmp_path / "none" / "a.gguf", METADATA, {})
     with pytest.raises(OutputError, match="is a folder"):
         write_gguf(tmp_path, METADATA, {})
+
+
+def test_tensors_in_formats_that_nextn_cannot_read_are_copied(tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "a.gguf", "llama")
+    blocks = np.arange(2 * 98, dtype=np.uint8).reshape(2, 98)
+    writer.add_tensor("a", blocks, raw_dtype=GGMLQuantizationType.IQ3_XXS)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(UnsupportedModelError, match="block format 18 is not supported"):
+        open_checkpoint(tmp_path / "a.gguf")
+    with open_checkpoint(tmp_path / "a.gguf", to_copy=True) as source:
+        assert source.tensors["a"].shape == (2, 256)
+        for read in (source.tensors["a"].decode, source.tensors["a"].check_finite):
+            with pytest.raises(UnsupportedModelError, match=r"copies tensors in .* IQ3_XXS, but"):
+                read()
+        write_gguf(tmp_path / "b.gguf", source.encoded_metadata, copies(source))
+    assert (tmp_path / "b.gguf").read_bytes() == (tmp_path / "a.gguf").read_bytes()

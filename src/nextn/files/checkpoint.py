@@ -204,8 +204,12 @@ class Checkpoint:
         raise FileFormatError(self.path, self._full_key(key), reason)
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
+def open_checkpoint(path: str | Path, *, to_copy: bool = False) -> Checkpoint:
     """Open a GGUF model; the parts of a split model are found beside the first.
+
+    Args:
+        path: the file, or the first part.
+        to_copy: also allow tensors in block formats that nextn can only copy.
 
     Raises:
         SourceError: no such file, not a file, or not readable.
@@ -213,7 +217,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         UnsupportedModelError: a block format that nextn does not know.
     """
     path = Path(path)
-    parts = open_parts(path)
+    parts = open_parts(path, to_copy=to_copy)
     tensors = {
         name: Tensor(entry, part.path, part.mapping)
         for part in parts

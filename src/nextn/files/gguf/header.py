@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nextn.errors import UnsupportedModelError
-from nextn.files.block_formats import BLOCK_TYPES, I32, BlockType
+from nextn.files.block_formats import BLOCK_TYPES, COPIED_TYPES, I32, BlockType
 from nextn.files.gguf import limits
 from nextn.files.gguf.cursor import Cursor
 from nextn.files.gguf.limits import ALIGNMENT_KEY
@@ -51,12 +51,13 @@ class Header:
     tensors: dict[str, TensorEntry]
 
 
-def read_header(path: Path, data: memoryview) -> Header:
+def read_header(path: Path, data: memoryview, *, to_copy: bool = False) -> Header:
     """Read and check the header of a GGUF file.
 
     Args:
         path: named in errors.
         data: the whole file; nothing behind the header is touched.
+        to_copy: also allow the block formats that nextn can only copy.
 
     Raises:
         FileFormatError: which field breaks which rule.
@@ -80,7 +81,7 @@ def read_header(path: Path, data: memoryview) -> Header:
     alignment = _alignment(cursor, metadata)
     entries: dict[str, TensorEntry] = {}
     for index in range(tensor_count):
-        entry = _read_tensor(cursor, index, alignment)
+        entry = _read_tensor(cursor, index, alignment, to_copy)
         if entry.name in entries:
             cursor.fail(f"tensor {entry.name}", "occurs twice")
         entries[entry.name] = entry
@@ -150,7 +151,7 @@ def _alignment(cursor: Cursor, metadata: dict[str, MetadataValue]) -> int:
     return value
 
 
-def _read_tensor(cursor: Cursor, index: int, alignment: int) -> TensorEntry:
+def _read_tensor(cursor: Cursor, index: int, alignment: int, to_copy: bool) -> TensorEntry:
     """Read one entry; its offset still counts from the start of the data section."""
     name = cursor.name(f"tensor name {index}", most=limits.MOST_NAME_BYTES)
     field = f"tensor {name}"
@@ -162,7 +163,7 @@ def _read_tensor(cursor: Cursor, index: int, alignment: int) -> TensorEntry:
     sizes = [cursor.u64(field) for _ in range(dimensions)]
     if min(sizes) < 1 or math.prod(sizes) > limits.MOST_ELEMENTS:
         cursor.fail(field, f"has an impossible shape: {sizes}")
-    block_type = _block_type(cursor, field, cursor.u32(field))
+    block_type = _block_type(cursor, field, cursor.u32(field), to_copy)
     if sizes[0] % block_type.elements:
         cursor.fail(
             field,
@@ -176,7 +177,7 @@ def _read_tensor(cursor: Cursor, index: int, alignment: int) -> TensorEntry:
     return TensorEntry(name, tuple(reversed(sizes)), block_type, offset, nbytes)
 
 
-def _block_type(cursor: Cursor, field: str, type_id: int) -> BlockType:
+def _block_type(cursor: Cursor, field: str, type_id: int, to_copy: bool) -> BlockType:
     if type_id in _REMOVED_FORMATS:
         cursor.fail(
             field,
@@ -184,6 +185,8 @@ def _block_type(cursor: Cursor, field: str, type_id: int) -> BlockType:
             "convert the model again",
         )
     block_type = I32 if type_id == I32.id else BLOCK_TYPES.get(type_id)
+    if block_type is None and to_copy:
+        block_type = COPIED_TYPES.get(type_id)
     if block_type is None:
         known = ", ".join(known.name for known in BLOCK_TYPES.values())
         raise UnsupportedModelError(
