@@ -23,6 +23,7 @@ class StoredTensor:
         dtype: type of its elements.
         shape: as in the file; a scalar has none.
         nbytes: size in the file.
+        offset: of its first byte in the file.
     """
 
     def __init__(self, entry: Entry, path: Path, mapping: mmap.mmap) -> None:
@@ -31,7 +32,7 @@ class StoredTensor:
         self.dtype: Dtype = entry.dtype
         self.shape = entry.shape
         self.nbytes = entry.nbytes
-        self._offset = entry.offset
+        self.offset = entry.offset
         self._mapping = mapping
 
     @property
@@ -40,7 +41,7 @@ class StoredTensor:
         count = self.nbytes // self.dtype.bytes
         if not count:
             return np.empty(self.shape, self.dtype.storage)
-        return np.frombuffer(self._mapping, self.dtype.storage, count, self._offset).reshape(
+        return np.frombuffer(self._mapping, self.dtype.storage, count, self.offset).reshape(
             self.shape
         )
 

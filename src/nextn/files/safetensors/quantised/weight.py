@@ -73,11 +73,14 @@ class DenseWeight(Weight):
 
     Args:
         tensor: the tensor, which is a weight of its own.
+
+    Attributes:
+        tensor: the same.
     """
 
     def __init__(self, tensor: StoredTensor) -> None:
         super().__init__(tensor.name, tensor.dtype.name, tensor.shape, {"weight": tensor})
-        self._tensor = tensor
+        self.tensor = tensor
 
     @property
     def is_quantised(self) -> bool:
@@ -86,8 +89,8 @@ class DenseWeight(Weight):
 
     def rows(self, start: int, stop: int) -> Floats:
         """See `Weight`."""
-        array = self._tensor.array
-        return self._tensor.dtype.decode(array[start:stop] if self.shape else array.reshape(1))
+        array = self.tensor.array
+        return self.tensor.dtype.decode(array[start:stop] if self.shape else array.reshape(1))
 
 
 def stem_of(name: str) -> str:
