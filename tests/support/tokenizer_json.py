@@ -44,13 +44,22 @@ PRE_TOKENIZERS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 
 
 def tokenizer_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The file for the metadata of a GGUF tokenizer. Tokens that only fill up are left out."""
+    """The file for the metadata of a GGUF tokenizer. Tokens that only fill up are left out.
+
+    Gemma's has its runs of spaces and line feeds both as added tokens and as merges.
+    """
     tokens = metadata["tokenizer.ggml.tokens"]
     types = metadata["tokenizer.ggml.token_type"]
+    of_bytes = metadata["tokenizer.ggml.model"] == "gpt2"
+    if not of_bytes:
+        tokens = [
+            text.replace(" ", "▁") if kind == USER_DEFINED else text
+            for text, kind in zip(tokens, types, strict=True)
+        ]
     vocabulary = {
         text: token
         for token, (text, kind) in enumerate(zip(tokens, types, strict=True))
-        if kind in (NORMAL, BYTE, UNKNOWN)
+        if kind != UNUSED
     }
     added = [
         {
@@ -66,7 +75,7 @@ def tokenizer_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
         if kind in (CONTROL, USER_DEFINED, UNKNOWN)
     ]
     assert set(types) <= {NORMAL, BYTE, UNKNOWN, CONTROL, USER_DEFINED, UNUSED}
-    if metadata["tokenizer.ggml.model"] == "gpt2":
+    if of_bytes:
         normalizer, before, further = PRE_TOKENIZERS[metadata["tokenizer.ggml.pre"]]
         merges = [merge.split(" ") for merge in metadata["tokenizer.ggml.merges"]]
         model = {"type": "BPE", "vocab": vocabulary, "merges": merges, **further}
@@ -117,9 +126,10 @@ def _merges(
     """Every way to make a piece of two others, the pieces with the highest scores first."""
     merges: list[tuple[float, str, str]] = []
     for text, token in vocabulary.items():
-        if types[token] == NORMAL:
+        is_run = types[token] == USER_DEFINED and text == text[0] * len(text)
+        if types[token] == NORMAL or is_run:
             for at in range(1, len(text)):
                 left, right = text[:at], text[at:]
                 if left in vocabulary and right in vocabulary:
-                    merges.append((-scores[token], left, right))
+                    merges.append((-1.0 if is_run else -scores[token], left, right))
     return [[left, right] for _, left, right in sorted(merges)]

@@ -47,8 +47,9 @@ def contents(reader: GGUFReader) -> dict[str, Any]:
     return {key: field.contents() for key, field in fields if not key.startswith("GGUF.")}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize(
+    ("family", "shards"), [("llama", 1), ("gemma3", 1), ("qwen3", 3), ("qwen2", 1)]
+)
 def test_the_file_equals_what_the_gguf_package_writes(
     family: str, shards: int, tmp_path: Path
 ) -> None:

@@ -25,7 +25,7 @@ class Tokens:
     Attributes:
         texts: of each token, by id; ids without a token have one that is never used.
         types: of each token, as GGUF files count them.
-        ids: text -> id.
+        ids: text in the file -> id.
     """
 
     texts: list[str]
@@ -60,8 +60,13 @@ def read_tokens(tokenizer: Config, rows: int, *, with_bytes: bool) -> Tokens:
         if texts.get(token, text) != text:
             added.fail("id", f"{token} is both {shown(texts[token])} and {shown(text)}")
         control = added.boolean("special", False) or _CONTROL_TEXT.fullmatch(text)
-        texts[token] = text if control or not with_bytes else text.replace("\u2581", " ")
+        texts[token] = text
         types[token] = CONTROL if control else USER_DEFINED
+    ids = {text: token for token, text in texts.items()}
+    if with_bytes:
+        # Such a token stands for spaces as they are in the text.
+        plain = [token for token, kind in types.items() if kind == USER_DEFINED]
+        texts |= {token: texts[token].replace("\u2581", " ") for token in plain}
     unknown = model.string("unk_token", "")
     for token, text in texts.items():
         if with_bytes and unknown and text == unknown:
@@ -70,7 +75,6 @@ def read_tokens(tokenizer: Config, rows: int, *, with_bytes: bool) -> Tokens:
         vocabulary.fail("", "holds no tokens")
     all_texts = [texts.get(token, f"[PAD{token}]") for token in range(rows)]
     all_types = [types.get(token, UNUSED) for token in range(rows)]
-    ids = {text: token for token, text in texts.items()}
     return Tokens(all_texts, all_types, ids)
 
 

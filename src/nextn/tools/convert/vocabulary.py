@@ -101,7 +101,7 @@ def read_vocabulary(folder: SafetensorsFolder, rows: int, notes: list[str]) -> V
     if template is not None:
         keys["tokenizer.chat_template"] = template
     data = _tokenizer_data(keys, tokens, merges, ids, tokenizer.path)
-    _compare(tokenizer.path, data)
+    _compare(tokenizer.path, data, tokens.ids)
     return Vocabulary(tokens.texts, keys)
 
 
@@ -222,8 +222,14 @@ def _tokenizer_data(
     )
 
 
-def _compare(path: Path, data: TokenizerData) -> None:
-    """Check that the new tokenizer gives the tokens of the old one."""
+def _compare(path: Path, data: TokenizerData, ids: dict[str, int]) -> None:
+    """Check that the new tokenizer gives the tokens of the old one.
+
+    Args:
+        path: tokenizer.json.
+        data: of the new tokenizer.
+        ids: of all tokens by their text in the file.
+    """
     # Imported here: it takes a while, and most verbs do without.
     from tokenizers import Tokenizer
 
@@ -232,6 +238,15 @@ def _compare(path: Path, data: TokenizerData) -> None:
     ours = load_tokenizer(data)
     try:
         theirs = Tokenizer.from_file(str(path))
+        # The library counts added tokens on from the vocabulary, whatever id the file gives them.
+        for text, token in ids.items():
+            if theirs.token_to_id(text) != token:
+                raise FileFormatError(
+                    path,
+                    "added_tokens",
+                    f"{shown(text)} has the id {token}, but the tokenizers library gives it "
+                    f"{theirs.token_to_id(text)}",
+                )
         for text in check_texts(data.tokens):
             expected = theirs.encode(text, add_special_tokens=False).ids
             got = ours.encode(text, add_special=False, parse_special=True)
