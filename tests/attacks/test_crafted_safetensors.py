@@ -15,9 +15,12 @@ import pytest
 
 from nextn.errors import FileFormatError, NextnError, SourceError, UnsupportedModelError
 from nextn.files.safetensors import open_safetensors
+from nextn.tools.convert import convert
 from tests.support.safetensors_bytes import entry, file_bytes, write_folder, write_safetensors
+from tests.support.tiny_checkpoints import tiny_state, write_tiny_checkpoint
 
 HUGE = 2**63 - 1
+ONE = np.ones((2, 2), np.float32)
 
 
 def one(dtype: Any = "F32", shape: Any = (2,), offsets: Any = (0, 8), name: str = "a") -> Any:
@@ -239,3 +242,30 @@ def test_a_broken_config_is_refused(what: str, tmp_path: Path) -> None:
     with pytest.raises(NextnError, match=message) as caught:
         _ = open_safetensors(tmp_path).config
     assert "config.json" in str(caught.value)
+
+
+def test_a_block_with_a_huge_number_costs_nothing(tmp_path: Path) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "model", "llama")
+    state: dict[str, Any] = dict(tiny_state("llama"))
+    norm = "input_layernorm.weight"
+    for name in (f"model.layers.{'9' * 400}.{norm}", f"model.layers.99999999999.{norm}"):
+        write_safetensors(folder / "model.safetensors", {**state, name: np.ones(64, np.float32)})
+        with pytest.raises(UnsupportedModelError, match="not known"):
+            convert(folder, tmp_path / "got.gguf")
+    write_safetensors(
+        folder / "model.safetensors", {**state, "mtp.layers.99999999999.mlp.up_proj.weight": ONE}
+    )
+    with pytest.raises(UnsupportedModelError, match="of a kind that nextn does not know"):
+        convert(folder, tmp_path / "got.gguf")
+
+
+def test_an_embedding_of_more_rows_than_any_vocabulary_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "model", "llama")
+    rows = (1 << 22) + 1
+    header = {"model.embed_tokens.weight": entry("F32", [rows, 64], 0, rows * 256)}
+    content = file_bytes(header, b"")
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(content)
+        file.truncate(len(content) + rows * 256)
+    with pytest.raises(FileFormatError, match="has 4194305 rows; at most 4194304"):
+        convert(folder, tmp_path / "got.gguf")

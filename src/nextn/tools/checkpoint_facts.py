@@ -22,7 +22,7 @@ from nextn.tools.convert.settings import (
 )
 from nextn.tools.convert.vocabulary import FILE_NAME
 
-_LAYER = re.compile(r"(?:model\.|language_model\.)*layers\.(\d+)\.")
+_LAYER = re.compile(r"(?:model\.|language_model\.)*layers\.([0-9]+)\.")
 # In this order; the first whose expression a name matches is its group.
 _GROUPS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("other senses", re.compile(r"vision|visual|multi_modal|audio")),

@@ -20,6 +20,7 @@ from nextn.files import open_checkpoint
 from nextn.models import load_model_plan
 from nextn.models.nextn_head import load_head_plan, vocabulary_hash
 from nextn.tools.convert import ConvertResult, convert
+from nextn.tools.extract import extract_head
 from tests.models.test_reference_logits import logits_of
 from tests.models.tiny_families import DATA
 from tests.models.tiny_families import FAMILIES as STORED
@@ -123,6 +124,17 @@ def test_a_head_alone_fits_its_trunk(way: str, tmp_path: Path) -> None:
         load_head_plan(trunk, head)
         assert head.string("nextn.head.vocab_hash") == vocabulary_hash(trunk)
         assert head.string("nextn.head.trunk") == "model"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_head_alone_is_the_one_that_is_extracted_from_the_whole(
+    family: str, tmp_path: Path
+) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "model", family, head=HEAD)
+    convert(folder, tmp_path / "whole.gguf", output_type="bf16")
+    extract_head(tmp_path / "whole.gguf", tmp_path / "extracted.gguf")
+    convert(folder, tmp_path / "head.gguf", output_type="bf16", part="head")
+    assert (tmp_path / "head.gguf").read_bytes() == (tmp_path / "extracted.gguf").read_bytes()
 
 
 @pytest.mark.parametrize("way", ["deepseek", "qwen"])

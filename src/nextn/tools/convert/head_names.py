@@ -38,7 +38,7 @@ REQUIRED = ("nextn.eh_proj", "nextn.enorm", "nextn.hnorm")
 """Roles that every head has."""
 
 _OWN_PART = re.compile(
-    r"(?:model\.|language_model\.)*mtp\.(?:layers\.(?P<block>\d+)\.)?(?P<rest>.+)"
+    r"(?:model\.|language_model\.)*mtp\.(?:layers\.(?P<block>[0-9]+)\.)?(?P<rest>.+)"
 )
 _LOOKS_LIKE_HEAD = re.compile(
     r"(?:^|\.)(?:mtp|nextn|medusa|eagle|draft|speculat|multi_token|eh_proj|enorm|hnorm|shared_head)",

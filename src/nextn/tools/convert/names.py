@@ -16,12 +16,16 @@ from nextn.tools.convert.families import Dimensions, FamilyMap
 from nextn.tools.convert.head_names import IN_BLOCK, REQUIRED, head_like, in_own_part
 
 EMBEDDING = "embed_tokens.weight"
+MOST_TOKENS = 1 << 22
+"""Rows that an embedding may have, each of which gets a token; 262,208 are in use."""
+MOST_HEAD_BLOCKS = 64
+"""Blocks that a head may have; 3 are in use. A block with a higher number is not understood."""
 
 # In front of the names of the trunk: bare, with its output matrix, or as the text part of a model
 # that sees, in the order of two versions of the library.
 _PREFIXES = ("model.", "model.language_model.", "language_model.model.", "")
 _OUTPUTS = ("lm_head", "language_model.lm_head", "model.lm_head")
-_LAYER = re.compile(r"layers\.(\d+)\.(.+)")
+_LAYER = re.compile(r"layers\.([0-9]+)\.(.+)")
 _OTHER_SENSES = re.compile(
     r"(?:model\.)?(?:vision_tower|vision_model|visual|multi_modal_projector|audio_tower|embed_vision)\."
 )
@@ -80,6 +84,12 @@ def find_embedding(weights: Mapping[str, Weight], path: Path) -> tuple[str, Weig
         if weight is not None:
             if len(weight.shape) != 2 or 0 in weight.shape:
                 raise FileFormatError(path, f"tensor {weight.name}", "is not a matrix")
+            if weight.shape[0] > MOST_TOKENS:
+                raise FileFormatError(
+                    path,
+                    f"tensor {weight.name}",
+                    f"has {weight.shape[0]} rows; at most {MOST_TOKENS} are allowed",
+                )
             return prefix, weight
     raise FileFormatError(path, f"tensor {_PREFIXES[0]}{EMBEDDING}", "is missing")
 
@@ -105,7 +115,7 @@ def place(
         found = None
         if kind in ("weight", "bias"):
             found = _place_module(family, sizes, prefix, module)
-        if found is None:
+        if found is None or (found[0] or 0) >= sizes.blocks + MOST_HEAD_BLOCKS:
             if _OTHER_SENSES.match(weight.name) or _COMPUTED.fullmatch(weight.name):
                 placement.ignored.append(weight.name)
             else:

@@ -45,6 +45,7 @@ Part = Literal["all", "trunk", "head"]
 """What of a model is written."""
 
 _COMPARED = 1 << 22
+_HEAD_TOKENIZER_KEYS = ("tokenizer.ggml.model", "tokenizer.ggml.pre")
 _SHOWN = 4
 
 
@@ -252,24 +253,31 @@ def _metadata(
             kind = tensor.block_type.name
             sizes[kind] = sizes.get(kind, 0) + tensor_bytes(tensor)
     most = max(sizes, key=lambda kind: sizes[kind])
+    model: dict[str, NewValue] = {f"{arch}.block_count": source.sizes.blocks + head_blocks}
+    if head_blocks:
+        model[f"{arch}.nextn_predict_layers"] = head_blocks
+    model |= model_metadata(source.family, source.config, source.sizes, notes)
+    if part == "head":
+        # The same, and in the same order, as for a head that is extracted from the whole file.
+        return {
+            "general.architecture": arch,
+            "general.type": "model",
+            "general.name": f"{name} nextn head",
+            "general.quantization_version": 2,
+            **dict(sorted(model.items())),
+            **{key: vocabulary.metadata[key] for key in _HEAD_TOKENIZER_KEYS},
+            TRUNK_KEY: name,
+            VOCAB_HASH_KEY: hash_of_tokens(vocabulary.tokens),
+        }
     keys: dict[str, NewValue] = {
         "general.architecture": arch,
         "general.type": "model",
-        "general.name": f"{name} nextn head" if part == "head" else name,
+        "general.name": name,
     }
     if most in FILE_TYPES:
         keys["general.file_type"] = FILE_TYPES[most]
     keys["general.quantization_version"] = 2
-    keys[f"{arch}.block_count"] = source.sizes.blocks + head_blocks
-    if head_blocks:
-        keys[f"{arch}.nextn_predict_layers"] = head_blocks
-    keys |= model_metadata(source.family, source.config, source.sizes, notes)
-    if part != "head":
-        return keys | vocabulary.metadata
-    keys[TRUNK_KEY] = name
-    keys[VOCAB_HASH_KEY] = hash_of_tokens(vocabulary.tokens)
-    kept = ("tokenizer.ggml.model", "tokenizer.ggml.pre")
-    return keys | {key: vocabulary.metadata[key] for key in kept}
+    return keys | model | vocabulary.metadata
 
 
 def _head_text(source: _Source, part: Part) -> str:
