@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from nextn.errors import (
     UnsupportedModelError,
 )
 from nextn.files import open_checkpoint
+from nextn.files.safetensors import open_safetensors
 from nextn.models import load_model_plan
 from nextn.models.nextn_head import load_head_plan, vocabulary_hash
 from nextn.tools.convert import ConvertResult, convert
@@ -479,6 +481,30 @@ def test_a_damaged_weight_is_refused_and_nothing_is_left(tmp_path: Path) -> None
     with pytest.raises(FileFormatError, match=r"1\.mlp\.up_proj\.weight: holds NaN"):
         converted(tmp_path, "llama", store=store, output_type="q8_0")
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
+    sizes = {"hidden": 256, "heads": 4, "kv_heads": 4, "head_dim": 64, "ffn": 1024, "layers": 8}
+    folder = write_tiny_checkpoint(tmp_path / "model", "llama", **sizes)
+    convert(folder, tmp_path / "got.gguf", output_type="f16")
+    tracemalloc.start()
+    try:
+        result = convert(folder, tmp_path / "got.gguf", output_type="f16")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    largest = 1024 * 256 * 4
+    assert result.bytes > 16 * largest
+    assert peak < 6 * largest
+
+
+def test_bytes_that_were_let_go_can_be_read_again(tmp_path: Path) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "model", "llama")
+    with open_safetensors(folder) as opened:
+        for name, values in tiny_state("llama").items():
+            np.testing.assert_array_equal(opened.tensors[name].array, values)
+            opened.tensors[name].release()
+            np.testing.assert_array_equal(opened.tensors[name].array, values)
 
 
 def test_a_value_beyond_float16_is_refused(tmp_path: Path) -> None:

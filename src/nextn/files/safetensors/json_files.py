@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TypeAlias
 
@@ -73,7 +74,8 @@ def read_bounded(path: Path, *, most: int) -> bytes:
         if path.exists() and not path.is_file():
             raise SourceError(f"{path}: is not a file")
         with path.open("rb") as file:
-            content = file.read(most + 1)
+            # Reading takes memory for as many bytes as are asked for.
+            content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
     except OSError as error:
         raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from error
     if len(content) > most:

@@ -59,6 +59,13 @@ class StoredTensor:
             self.fail(f"holds {self.dtype.name}, not integers")
         return self.array.astype(np.int64)
 
+    def release(self) -> None:
+        """Let the system take back the memory of the bytes that were read; they stay readable."""
+        if self.nbytes and hasattr(mmap, "MADV_DONTNEED"):
+            begin = self.offset // mmap.PAGESIZE * mmap.PAGESIZE
+            length = self.offset + self.nbytes - begin
+            self._mapping.madvise(mmap.MADV_DONTNEED, begin, length)
+
     def fail(self, reason: str) -> NoReturn:
         """Raise the error for this tensor.
 

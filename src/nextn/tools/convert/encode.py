@@ -21,7 +21,8 @@ from nextn.tools.convert.names import Target
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-_CHUNK_ELEMENTS = 1 << 22
+# As float32 a megabyte, which stays in the cache of a processor on its way.
+_CHUNK_ELEMENTS = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,8 @@ def new_tensor(
             if offset:
                 values = values + np.float32(offset)
             yield _encoded(target, encoding, values)
+        for part in weight.parts.values():
+            part.release()
 
     return TensorPieces(weight.shape, encoding.block_type, pieces)
 
