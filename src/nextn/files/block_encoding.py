@@ -1,4 +1,4 @@
-"""Encoding of float32 values into the block formats that heads are written in."""
+"""Encoding of float32 values into the block formats that nextn writes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from nextn.files.block_formats import BLOCK_TYPES, IQ4_VALUES, BlockType
 
 F32: BlockType = BLOCK_TYPES[0]
+F16: BlockType = BLOCK_TYPES[1]
+BF16: BlockType = BLOCK_TYPES[30]
 Q8_0: BlockType = BLOCK_TYPES[8]
 IQ4_NL: BlockType = BLOCK_TYPES[20]
 
@@ -107,3 +109,42 @@ def _iq4_nl_blocks(blocks: NDArray[np.float32]) -> NDArray[np.uint8]:
 def encode_f32(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The bytes of the values: uint8 [...]."""
     return np.ascontiguousarray(values, "<f4").view(np.uint8)
+
+
+def encode_f16(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Encode as float16, rounded to the nearest, halves to even.
+
+    Args:
+        values: float32 [..., n].
+
+    Returns:
+        uint8 [..., 2 n].
+
+    Raises:
+        ValueError: finite values that are too large.
+    """
+    with np.errstate(over="ignore"):
+        rounded = np.ascontiguousarray(values, "<f4").astype("<f2")
+    if not (np.isfinite(rounded) | ~np.isfinite(values)).all():
+        raise ValueError("[f16] values that are too large")
+    return rounded.view(np.uint8)
+
+
+def encode_bf16(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Encode as the upper halves of float32, rounded to the nearest, halves to even.
+
+    Args:
+        values: float32 [..., n].
+
+    Returns:
+        uint8 [..., 2 n].
+
+    Raises:
+        ValueError: NaN, which rounding could make infinite, or finite values that are too large.
+    """
+    bits = np.ascontiguousarray(values, "<f4").view("<u4")
+    rounded: NDArray[np.uint16] = (bits + (0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
+    # The largest values round to infinity; what was infinite before stays so.
+    if np.isnan(values).any() or ((rounded & 0x7FFF == 0x7F80) & np.isfinite(values)).any():
+        raise ValueError("[bf16] values that are NaN or too large")
+    return rounded.view(np.uint8)

@@ -20,6 +20,7 @@ lists the tokens that the head can draft; of the output matrix only their rows a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -224,7 +225,12 @@ def vocabulary_hash(checkpoint: Checkpoint) -> str | None:
     tokens = checkpoint.metadata.get("tokenizer.ggml.tokens")
     if not isinstance(tokens, LazyStrings):
         return None
-    return hashlib.sha256("\0".join(tokens.decode()).encode()).hexdigest()
+    return hash_of_tokens(tokens.decode())
+
+
+def hash_of_tokens(tokens: Sequence[str]) -> str:
+    """The same of the texts of all tokens."""
+    return hashlib.sha256("\0".join(tokens).encode()).hexdigest()
 
 
 def draft_vocabulary_name(block: int) -> str:
