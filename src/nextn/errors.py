@@ -44,6 +44,10 @@ class SourceError(NextnError):
     """A model that cannot be found or fetched."""
 
 
+class OutputError(NextnError):
+    """A file that must not or cannot be written: it is an input, or there is no space for it."""
+
+
 class UnsupportedModelError(NextnError):
     """An architecture, block format or feature that nextn does not know."""
 

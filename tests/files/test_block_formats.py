@@ -9,7 +9,13 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from nextn import _native
-from nextn.files.block_formats import BLOCK_TYPES, BlockType, decode, first_bad_block
+from nextn.files.block_formats import (
+    BLOCK_TYPES,
+    COPIED_TYPES,
+    BlockType,
+    decode,
+    first_bad_block,
+)
 from tests.support.random_blocks import random_blocks
 
 ROWS, COLUMNS = 5, 512
@@ -140,3 +146,11 @@ def test_native_decoder_knows_every_byte_of_a_scale(block_type: BlockType) -> No
     out = np.full((len(blocks), block_type.elements), np.nan, np.float32)
     _native.decode_blocks(block_type.id, blocks.reshape(-1), out.reshape(-1))
     assert_same_bits(out, decode(block_type, blocks))
+
+
+def test_the_formats_that_are_only_copied_have_the_sizes_of_the_gguf_package() -> None:
+    for block_type in COPIED_TYPES.values():
+        kind = GGMLQuantizationType(block_type.id)
+        assert kind.name == block_type.name
+        assert (block_type.elements, block_type.bytes) == GGML_QUANT_SIZES[kind]
+    assert not COPIED_TYPES.keys() & BLOCK_TYPES.keys()

@@ -279,3 +279,24 @@ BLOCK_TYPES: dict[int, BlockType] = {block_type.id: block_type for block_type, _
 
 I32 = BlockType(26, "I32", 1, 4)
 """32-bit integers: lists of token ids. No weight is made of them."""
+
+COPIED_TYPES: dict[int, BlockType] = {
+    block_type.id: block_type
+    for block_type in (
+        BlockType(16, "IQ2_XXS", 256, 66),
+        BlockType(17, "IQ2_XS", 256, 74),
+        BlockType(18, "IQ3_XXS", 256, 98),
+        BlockType(19, "IQ1_S", 256, 50),
+        BlockType(21, "IQ3_S", 256, 110),
+        BlockType(22, "IQ2_S", 256, 82),
+        BlockType(24, "I8", 1, 1),
+        BlockType(25, "I16", 1, 2),
+        BlockType(27, "I64", 1, 8),
+        BlockType(28, "F64", 1, 8),
+        BlockType(29, "IQ1_M", 256, 56),
+        BlockType(34, "TQ1_0", 256, 54),
+        BlockType(35, "TQ2_0", 256, 66),
+        BlockType(41, "Q1_0", 128, 18),
+    )
+}
+"""Formats of which nextn knows the size alone: it copies their tensors, but does not read them."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextn.errors import FileFormatError, shown
-from nextn.files.gguf import LazyStrings, MetadataValue, open_parts
+from nextn.files.gguf import EncodedValue, LazyStrings, MetadataValue, open_parts
 from nextn.files.tensor import Tensor
 from nextn.files.tokenizer_data import TokenizerData
 
@@ -40,6 +40,8 @@ class Checkpoint:
         path: the file (of a split model: its first part).
         architecture: `general.architecture`.
         metadata: every key of the file; arrays of strings are decoded lazily.
+        encoded_metadata: the same keys, byte for byte as they stand in the file, for copies of it;
+            empty for models that do not come from one.
         tensors: by name, over all parts.
         file_bytes: size of all parts.
     """
@@ -50,9 +52,11 @@ class Checkpoint:
         metadata: Mapping[str, MetadataValue],
         tensors: Mapping[str, Tensor],
         file_bytes: int,
+        encoded_metadata: Mapping[str, EncodedValue] | None = None,
     ) -> None:
         self.path = path
         self.metadata = metadata
+        self.encoded_metadata = encoded_metadata or {}
         self.tensors = tensors
         self.file_bytes = file_bytes
         self.architecture = ""
@@ -67,6 +71,7 @@ class Checkpoint:
     def close(self) -> None:
         """Let go of the files; they are unmapped when the last view of a tensor is gone."""
         self.metadata = {}
+        self.encoded_metadata = {}
         self.tensors = {}
 
     def _architecture(self) -> str:
@@ -199,8 +204,12 @@ class Checkpoint:
         raise FileFormatError(self.path, self._full_key(key), reason)
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
+def open_checkpoint(path: str | Path, *, to_copy: bool = False) -> Checkpoint:
     """Open a GGUF model; the parts of a split model are found beside the first.
+
+    Args:
+        path: the file, or the first part.
+        to_copy: also allow tensors in block formats that nextn can only copy.
 
     Raises:
         SourceError: no such file, not a file, or not readable.
@@ -208,14 +217,15 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         UnsupportedModelError: a block format that nextn does not know.
     """
     path = Path(path)
-    parts = open_parts(path)
+    parts = open_parts(path, to_copy=to_copy)
     tensors = {
         name: Tensor(entry, part.path, part.mapping)
         for part in parts
         for name, entry in part.header.tensors.items()
     }
     file_bytes = sum(len(part.mapping) for part in parts)
-    return Checkpoint(path, parts[0].header.metadata, tensors, file_bytes)
+    header = parts[0].header
+    return Checkpoint(path, header.metadata, tensors, file_bytes, header.encoded)
 
 
 def check_vocabulary(checkpoint: Checkpoint) -> None:

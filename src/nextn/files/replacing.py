@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -23,14 +23,37 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with replacing_all([path]) as (partial,), partial.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing_all(paths: Sequence[Path]) -> Iterator[list[Path]]:
+    """Give temporary names to files that belong together, and their own when the block ends.
+
+    The files are to be written, and flushed to the disk, under the temporary names. They take
+    their own from the last to the first, so that the first, by which the others are found, is there
+    only when all are. After an error, Ctrl-C included, nothing is left of them.
+
+    Args:
+        paths: the names; existing files are replaced.
+
+    Raises:
+        OSError: one of them cannot be renamed.
+    """
+    partials = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in paths]
+    renamed: list[Path] = []
     try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        yield partials
+        for path, partial in reversed(list(zip(paths, partials, strict=True))):
+            partial.replace(path)
+            renamed.append(path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+        # All of a file's parts, or none of them.
+        whole = len(renamed) == len(paths)
+        for leftover in partials + ([] if whole else renamed):
+            with contextlib.suppress(OSError):
+                leftover.unlink()
         raise

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nextn.errors import FileFormatError
-from nextn.files.block_formats import I32, BlockType, decode, first_bad_block
+from nextn.errors import FileFormatError, UnsupportedModelError
+from nextn.files.block_formats import COPIED_TYPES, I32, BlockType, decode, first_bad_block
 from nextn.files.gguf import TensorEntry
 
 _BYTES_PER_CHECK = 1 << 22
@@ -26,6 +26,7 @@ class Tensor:
         shape: rows first, the contraction dimension last.
         block_type: format of its bytes.
         nbytes: size in the file.
+        offset: of its first byte in the file.
         mapped: whether the bytes are a read-only mapping of a file, so that their pages may be
             dropped from memory at any time, and come back when they are touched.
     """
@@ -38,19 +39,20 @@ class Tensor:
         self.shape = entry.shape
         self.block_type: BlockType = entry.block_type
         self.nbytes = entry.nbytes
-        self._offset = entry.offset
+        self.offset = entry.offset
         self._mapping = mapping
 
     @property
     def data(self) -> NDArray[np.uint8]:
         """The bytes: uint8 [nbytes], a read-only view of the mapped file."""
-        return np.frombuffer(self._mapping, np.uint8, self.nbytes, self._offset)
+        return np.frombuffer(self._mapping, np.uint8, self.nbytes, self.offset)
 
     def decode(self) -> NDArray[np.float32]:
         """All values: float32, of `shape`.
 
         Raises:
             FileFormatError: they are integers, which no weight is made of.
+            UnsupportedModelError: they have a format that nextn can only copy.
         """
         self._check_weights()
         rows = self.data.reshape(math.prod(self.shape[:-1]), -1)
@@ -66,7 +68,7 @@ class Tensor:
             float32 [n, shape[1]].
 
         Raises:
-            FileFormatError: as `decode`.
+            NextnError: as `decode`.
         """
         self._check_weights()
         rows = self.data.reshape(self.shape[0], -1)
@@ -93,9 +95,11 @@ class Tensor:
 
         Raises:
             FileFormatError: the first block that holds such a scale.
+            UnsupportedModelError: as `decode`.
         """
         if self.block_type == I32:
             return
+        self._check_weights()
         blocks = self.data.reshape(-1, self.block_type.bytes)
         step = _BYTES_PER_CHECK // self.block_type.bytes
         for start in range(0, len(blocks), step):
@@ -108,6 +112,11 @@ class Tensor:
                 )
 
     def _check_weights(self) -> None:
+        if self.block_type.id in COPIED_TYPES:
+            raise UnsupportedModelError(
+                f"{self.path}: tensor {self.name}: nextn copies tensors in the block format "
+                f"{self.block_type.name}, but cannot read them"
+            )
         if self.block_type == I32:
             raise FileFormatError(
                 self.path, f"tensor {self.name}", "is a list of integers, not of weights"

@@ -1,1 +1,4 @@
-"""What can be done with model files besides running them: one module or folder per verb."""
+"""What moves and changes model files: heads taken out and put in.
+
+Every tool says what became of the prediction head; none drops one in silence.
+"""

@@ -8,7 +8,7 @@ import click
 
 from nextn.cli.command import WithExamples, debug_option
 
-VERBS = ("check",)
+VERBS = ("check", "extract", "attach", "detach")
 """Every verb; its file has the same name."""
 
 
@@ -30,7 +30,11 @@ class Group(WithExamples, click.Group):
 @click.group(
     cls=Group,
     name="mtp",
-    examples=("nextn mtp check smollm2",),
+    examples=(
+        "nextn mtp check smollm2",
+        "nextn mtp extract model.gguf -o mtp.gguf",
+        "nextn mtp attach other-quant.gguf mtp.gguf -o with-head.gguf",
+    ),
 )
 @debug_option
 def command() -> None:

@@ -2,9 +2,10 @@
 
 from nextn.files.gguf.header import Header, TensorEntry, read_header
 from nextn.files.gguf.parts import Part, open_parts
-from nextn.files.gguf.values import LazyStrings, MetadataValue
+from nextn.files.gguf.values import EncodedValue, LazyStrings, MetadataValue
 
 __all__ = [
+    "EncodedValue",
     "Header",
     "LazyStrings",
     "MetadataValue",

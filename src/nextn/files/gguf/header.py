@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nextn.errors import UnsupportedModelError
-from nextn.files.block_formats import BLOCK_TYPES, I32, BlockType
+from nextn.files.block_formats import BLOCK_TYPES, COPIED_TYPES, I32, BlockType
 from nextn.files.gguf import limits
 from nextn.files.gguf.cursor import Cursor
-from nextn.files.gguf.values import U32, MetadataValue, read_value
+from nextn.files.gguf.limits import ALIGNMENT_KEY
+from nextn.files.gguf.values import U32, EncodedValue, MetadataValue, read_value
 
-_ALIGNMENT_KEY = "general.alignment"
 # Block formats that files must not use any more, and what to use instead.
 _REMOVED_FORMATS = {
     4: "Q4_2",
@@ -43,19 +43,21 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Metadata and tensors of one file, in the file's order."""
+    """Metadata and tensors of one file, in the file's order; `encoded` are the same metadata."""
 
     version: int
     metadata: dict[str, MetadataValue]
+    encoded: dict[str, EncodedValue]
     tensors: dict[str, TensorEntry]
 
 
-def read_header(path: Path, data: memoryview) -> Header:
+def read_header(path: Path, data: memoryview, *, to_copy: bool = False) -> Header:
     """Read and check the header of a GGUF file.
 
     Args:
         path: named in errors.
         data: the whole file; nothing behind the header is touched.
+        to_copy: also allow the block formats that nextn can only copy.
 
     Raises:
         FileFormatError: which field breaks which rule.
@@ -72,14 +74,14 @@ def read_header(path: Path, data: memoryview) -> Header:
         limits.MOST_METADATA_ENTRIES,
         limits.SMALLEST_METADATA_ENTRY,
     )
-    metadata = _read_metadata(cursor, metadata_count)
+    metadata, encoded = _read_metadata(cursor, metadata_count)
     _check_count(
         cursor, "tensor count", tensor_count, limits.MOST_TENSORS, limits.SMALLEST_TENSOR_ENTRY
     )
     alignment = _alignment(cursor, metadata)
     entries: dict[str, TensorEntry] = {}
     for index in range(tensor_count):
-        entry = _read_tensor(cursor, index, alignment)
+        entry = _read_tensor(cursor, index, alignment, to_copy)
         if entry.name in entries:
             cursor.fail(f"tensor {entry.name}", "occurs twice")
         entries[entry.name] = entry
@@ -88,7 +90,7 @@ def read_header(path: Path, data: memoryview) -> Header:
     tensors = {
         name: replace(entry, offset=data_start + entry.offset) for name, entry in entries.items()
     }
-    return Header(version, metadata, tensors)
+    return Header(version, metadata, encoded, tensors)
 
 
 def _read_version(cursor: Cursor) -> int:
@@ -112,24 +114,29 @@ def _check_count(cursor: Cursor, field: str, count: int, most: int, smallest_ent
         cursor.fail(field, f"{count} entries; at most {most} are allowed")
 
 
-def _read_metadata(cursor: Cursor, count: int) -> dict[str, MetadataValue]:
+def _read_metadata(
+    cursor: Cursor, count: int
+) -> tuple[dict[str, MetadataValue], dict[str, EncodedValue]]:
     metadata: dict[str, MetadataValue] = {}
+    encoded: dict[str, EncodedValue] = {}
     for index in range(count):
         key = cursor.name(f"metadata key {index}", most=limits.MOST_KEY_BYTES)
         if key in metadata:
             cursor.fail(key, "occurs twice in the metadata")
+        start = cursor.position
         kind, metadata[key] = read_value(cursor, key)
+        encoded[key] = EncodedValue(cursor.data[start : cursor.position])
         if cursor.position > limits.MOST_METADATA_BYTES:
             cursor.fail(
                 key, f"the metadata is larger than {limits.MOST_METADATA_BYTES >> 20} MiB; corrupt"
             )
-        if key == _ALIGNMENT_KEY and kind != U32:
+        if key == ALIGNMENT_KEY and kind != U32:
             cursor.fail(key, "is not of the type u32")
-    return metadata
+    return metadata, encoded
 
 
 def _alignment(cursor: Cursor, metadata: dict[str, MetadataValue]) -> int:
-    value = metadata.get(_ALIGNMENT_KEY, limits.DEFAULT_ALIGNMENT)
+    value = metadata.get(ALIGNMENT_KEY, limits.DEFAULT_ALIGNMENT)
     is_power_of_two = isinstance(value, int) and value > 0 and value & (value - 1) == 0
     if (
         not isinstance(value, int)
@@ -137,14 +144,14 @@ def _alignment(cursor: Cursor, metadata: dict[str, MetadataValue]) -> int:
         or not limits.LEAST_ALIGNMENT <= value <= limits.MOST_ALIGNMENT
     ):
         cursor.fail(
-            _ALIGNMENT_KEY,
+            ALIGNMENT_KEY,
             f"{value} is not a power of two from {limits.LEAST_ALIGNMENT} to "
             f"{limits.MOST_ALIGNMENT}",
         )
     return value
 
 
-def _read_tensor(cursor: Cursor, index: int, alignment: int) -> TensorEntry:
+def _read_tensor(cursor: Cursor, index: int, alignment: int, to_copy: bool) -> TensorEntry:
     """Read one entry; its offset still counts from the start of the data section."""
     name = cursor.name(f"tensor name {index}", most=limits.MOST_NAME_BYTES)
     field = f"tensor {name}"
@@ -156,7 +163,7 @@ def _read_tensor(cursor: Cursor, index: int, alignment: int) -> TensorEntry:
     sizes = [cursor.u64(field) for _ in range(dimensions)]
     if min(sizes) < 1 or math.prod(sizes) > limits.MOST_ELEMENTS:
         cursor.fail(field, f"has an impossible shape: {sizes}")
-    block_type = _block_type(cursor, field, cursor.u32(field))
+    block_type = _block_type(cursor, field, cursor.u32(field), to_copy)
     if sizes[0] % block_type.elements:
         cursor.fail(
             field,
@@ -170,7 +177,7 @@ def _read_tensor(cursor: Cursor, index: int, alignment: int) -> TensorEntry:
     return TensorEntry(name, tuple(reversed(sizes)), block_type, offset, nbytes)
 
 
-def _block_type(cursor: Cursor, field: str, type_id: int) -> BlockType:
+def _block_type(cursor: Cursor, field: str, type_id: int, to_copy: bool) -> BlockType:
     if type_id in _REMOVED_FORMATS:
         cursor.fail(
             field,
@@ -178,6 +185,8 @@ def _block_type(cursor: Cursor, field: str, type_id: int) -> BlockType:
             "convert the model again",
         )
     block_type = I32 if type_id == I32.id else BLOCK_TYPES.get(type_id)
+    if block_type is None and to_copy:
+        block_type = COPIED_TYPES.get(type_id)
     if block_type is None:
         known = ", ".join(known.name for known in BLOCK_TYPES.values())
         raise UnsupportedModelError(

@@ -2,6 +2,7 @@
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
+ALIGNMENT_KEY = "general.alignment"
 DEFAULT_ALIGNMENT = 32
 LEAST_ALIGNMENT = 8  # the specification: a multiple of 8
 MOST_ALIGNMENT = 1 << 20

@@ -11,7 +11,7 @@ from nextn.errors import FileFormatError, SourceError
 from nextn.files.gguf import limits
 from nextn.files.gguf.header import Header, read_header
 
-_SPLIT_NAME = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+SPLIT_NAME = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,12 @@ class Part:
     mapping: mmap.mmap
 
 
-def open_parts(path: Path) -> list[Part]:
+def open_parts(path: Path, *, to_copy: bool = False) -> list[Part]:
     """Map a model's file; of a split model, all parts, which lie beside the first.
 
     Args:
         path: the file, or the first part. All metadata of the model is in that part.
+        to_copy: also allow the block formats that nextn can only copy.
 
     Raises:
         SourceError: a file that is missing or cannot be read.
@@ -35,11 +36,11 @@ def open_parts(path: Path) -> list[Part]:
             together.
         UnsupportedModelError: a block format that nextn does not know.
     """
-    first = _open_part(path)
+    first = _open_part(path, to_copy)
     count = _count(first, "split.count")
     if count is None or count <= 1:
         return [first]
-    name = _SPLIT_NAME.fullmatch(path.name)
+    name = SPLIT_NAME.fullmatch(path.name)
     if name is None or int(name["count"]) != count or count > limits.MOST_PARTS:
         raise FileFormatError(
             path,
@@ -54,7 +55,7 @@ def open_parts(path: Path) -> list[Part]:
         part_path = path.with_name(f"{name['prefix']}-{number:05d}-of-{count:05d}.gguf")
         if not part_path.exists():
             raise SourceError(f"{part_path}: part {number} of {count} of the model is missing")
-        part = _open_part(part_path)
+        part = _open_part(part_path, to_copy)
         if _count(part, "split.no") != number - 1:
             raise FileFormatError(part_path, "split.no", f"does not say {number - 1}")
         parts.append(part)
@@ -72,7 +73,7 @@ def _count(part: Part, key: str) -> int | None:
     return value
 
 
-def _open_part(path: Path) -> Part:
+def _open_part(path: Path, to_copy: bool) -> Part:
     try:
         # Asked before opening: to open a named pipe would wait for its writer.
         if path.exists() and not path.is_file():
@@ -84,7 +85,7 @@ def _open_part(path: Path) -> Part:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise SourceError(f"{path}: cannot be read: {reason or error}") from error
-    return Part(path, read_header(path, memoryview(mapping)), mapping)
+    return Part(path, read_header(path, memoryview(mapping), to_copy=to_copy), mapping)
 
 
 def _check_tensors(parts: list[Part]) -> None:

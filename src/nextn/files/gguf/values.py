@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,12 +14,12 @@ from nextn.errors import FileFormatError
 from nextn.files.gguf import limits
 from nextn.files.gguf.cursor import Cursor
 
-_BOOL = 7
-_STRING = 8
-_ARRAY = 9
+BOOL = 7
+STRING = 8
+ARRAY = 9
 U32 = 4
-# Value type of a number -> its NumPy type.
-_NUMBERS: dict[int, np.dtype[np.generic]] = {
+# Value type of a number -> its NumPy type; truth values are bytes in the file.
+NUMBERS: dict[int, np.dtype[np.generic]] = {
     0: np.dtype("<u1"),
     1: np.dtype("<i1"),
     2: np.dtype("<u2"),
@@ -26,11 +27,30 @@ _NUMBERS: dict[int, np.dtype[np.generic]] = {
     U32: np.dtype("<u4"),
     5: np.dtype("<i4"),
     6: np.dtype("<f4"),
-    _BOOL: np.dtype("<u1"),
+    BOOL: np.dtype("<u1"),
     10: np.dtype("<u8"),
     11: np.dtype("<i8"),
     12: np.dtype("<f8"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedValue:
+    """A metadata value byte for byte as it stands in a file: its type, then what follows.
+
+    So it can be copied into another file with the width of its integers, and the type of its
+    elements.
+
+    Attributes:
+        data: the bytes; of a value that was read, a view of the mapped file.
+    """
+
+    data: bytes | memoryview
+
+    @property
+    def kind(self) -> int:
+        """Number of the value type."""
+        return int.from_bytes(self.data[:4], "little")
 
 
 class LazyStrings:
@@ -44,6 +64,11 @@ class LazyStrings:
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def encoded(self) -> memoryview:
+        """The strings as they stand in the file, each behind its length (u64)."""
+        return self._data
 
     def decode(self, most: int | None = None) -> list[str]:
         """All strings, or the first `most`.
@@ -80,11 +105,11 @@ def read_value(cursor: Cursor, key: str) -> tuple[int, MetadataValue]:
         FileFormatError: an unknown type, a nested array, or a value that does not fit in the file.
     """
     kind = cursor.u32(key)
-    if kind == _STRING:
+    if kind == STRING:
         return kind, cursor.text(key, most=limits.MOST_STRING_BYTES)
-    if kind == _ARRAY:
+    if kind == ARRAY:
         return kind, _read_array(cursor, key)
-    if kind not in _NUMBERS:
+    if kind not in NUMBERS:
         cursor.fail(key, f"has the unknown value type {kind}")
     value: int | float | bool = _read_numbers(cursor, key, kind, 1)[0].item()
     return kind, value
@@ -93,18 +118,18 @@ def read_value(cursor: Cursor, key: str) -> tuple[int, MetadataValue]:
 def _read_array(cursor: Cursor, key: str) -> MetadataValue:
     kind = cursor.u32(key)
     count = cursor.u64(key)
-    if kind == _ARRAY:
+    if kind == ARRAY:
         cursor.fail(key, "is an array of arrays, which nextn does not read")
-    if kind != _STRING and kind not in _NUMBERS:
+    if kind != STRING and kind not in NUMBERS:
         cursor.fail(key, f"has the unknown element type {kind}")
-    width = 8 if kind == _STRING else _NUMBERS[kind].itemsize
+    width = 8 if kind == STRING else NUMBERS[kind].itemsize
     if count > cursor.left // width:
         cursor.fail(key, f"an array of {count} elements does not fit in the file; it is corrupt")
     if count > limits.MOST_ARRAY_ELEMENTS:
         cursor.fail(
             key, f"an array of {count} elements; at most {limits.MOST_ARRAY_ELEMENTS} are allowed"
         )
-    if kind != _STRING:
+    if kind != STRING:
         return _read_numbers(cursor, key, kind, count)
     start = cursor.position
     cursor.skip_strings(count, key, most=limits.MOST_STRING_BYTES)
@@ -112,10 +137,10 @@ def _read_array(cursor: Cursor, key: str) -> MetadataValue:
 
 
 def _read_numbers(cursor: Cursor, key: str, kind: int, count: int) -> NDArray[np.generic]:
-    dtype = _NUMBERS[kind]
+    dtype = NUMBERS[kind]
     # A copy, so that the values outlive the mapping of the file.
     values = np.frombuffer(cursor.take(count * dtype.itemsize, key), dtype).copy()
-    if kind == _BOOL:
+    if kind == BOOL:
         if values.size and int(values.max()) > 1:
             cursor.fail(key, "holds a truth value other than 0 and 1")
         return values.astype(np.bool_)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from nextn.errors import SourceError
+from nextn.files import copying
+from nextn.files.copying import copy_range, data_ranges
+
+HOLE = 1 << 20
+
+
+def sparse(path: Path) -> bytes:
+    """A file of: text, a hole, text, a hole."""
+    with path.open("wb") as file:
+        file.write(b"begin" * 1000)
+        file.seek(HOLE)
+        file.write(b"middle" * 1000)
+        file.truncate(2 * HOLE)
+    return path.read_bytes()
+
+
+def copied(source: Path, target: Path, offset: int, count: int) -> tuple[bytes, int, list[int]]:
+    told: list[int] = []
+    with source.open("rb", buffering=0) as reader, target.open("wb") as writer:
+        writer.write(b"before")
+        copy_range(reader, offset, count, writer, told.append)
+        assert writer.tell() == 6 + count
+        writer.write(b"after")
+    return target.read_bytes(), target.stat().st_blocks * 512, told
+
+
+def without_kernel(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Make the kernel's copy missing, refused, or useless."""
+    if kind == "missing":
+        monkeypatch.delattr(os, "copy_file_range")
+        monkeypatch.delattr(os, "SEEK_DATA")
+    elif kind == "refused":
+
+        def refuse(*_: object) -> int:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+        monkeypatch.setattr(os, "copy_file_range", refuse)
+    elif kind == "useless":
+        monkeypatch.setattr(os, "copy_file_range", lambda *_: 0)
+
+
+@pytest.mark.parametrize("kernel", ["there", "missing", "refused", "useless"])
+@pytest.mark.parametrize(
+    ("offset", "count"),
+    [(0, 2 * HOLE), (3, 4000), (4000, HOLE), (HOLE - 5, 20), (10_000, 700), (2 * HOLE - 9, 9)],
+)
+def test_a_copy_has_the_bytes_of_the_range(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: str, offset: int, count: int
+) -> None:
+    content = sparse(tmp_path / "source")
+    without_kernel(monkeypatch, kernel)
+    monkeypatch.setattr(copying, "_BUFFER_BYTES", 1000)
+    found, _, told = copied(tmp_path / "source", tmp_path / "target", offset, count)
+    assert found == b"before" + content[offset : offset + count] + b"after"
+    assert sum(told) == count
+
+
+def test_holes_stay_holes(tmp_path: Path) -> None:
+    sparse(tmp_path / "source")
+    if (tmp_path / "source").stat().st_blocks * 512 >= HOLE:
+        pytest.skip("this file system has no holes")
+    _, stored, _ = copied(tmp_path / "source", tmp_path / "target", 0, 2 * HOLE)
+    assert stored < HOLE // 4
+    with (tmp_path / "source").open("rb", buffering=0) as file:
+        ranges = list(data_ranges(file, 0, 2 * HOLE))
+    assert [start for start, _ in ranges] == [0, HOLE]
+    assert sum(size for _, size in ranges) < HOLE // 4
+
+
+@pytest.mark.parametrize("kernel", ["there", "missing"])
+def test_a_source_that_became_shorter_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernel: str
+) -> None:
+    (tmp_path / "source").write_bytes(bytes(range(100)))
+    without_kernel(monkeypatch, kernel)
+    with pytest.raises(SourceError, match="source: became shorter"):
+        copied(tmp_path / "source", tmp_path / "target", 50, 51)
