@@ -198,12 +198,18 @@ def test_a_head_of_another_model_is_caught(
     assert report.verdict is verdict
 
 
-@pytest.mark.parametrize(("kind", "weak"), [("Q2_K", True), ("Q3_K", True), ("Q5_K", False)])
+# IQ3_S is a format that nextn only copies.
+@pytest.mark.parametrize(
+    ("kind", "weak"), [("Q2_K", True), ("Q3_K", True), ("Q5_K", False), ("IQ3_S", True)]
+)
 def test_a_crushed_head_is_in_doubt(kind: str, weak: bool, tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     write_tiny_model(path, "llama", **WIDE, types={"default": "F32"}, head=TinyHead())
     name = f"{NEXTN}.eh_proj.weight"
-    data = random_blocks(kind, 256, 512, seed=0)
+    if kind == "IQ3_S":
+        data = np.zeros((256, 220), np.uint8)
+    else:
+        data = random_blocks(kind, 256, 512, seed=0)
     ill = replant(
         path,
         tmp_path / "crushed.gguf",
@@ -261,6 +267,20 @@ def test_joined_matrices_are_the_same_block(healthy: Path, tmp_path: Path) -> No
 
     report = quick(replant(healthy, tmp_path / "joined.gguf", join))
     assert report.verdict is Verdict.HEALTHY, report.findings
+
+
+def test_copies_of_the_trunks_matrices_are_noted(healthy: Path, tmp_path: Path) -> None:
+    def copy(tensors: Tensors) -> None:
+        tensors[f"{NEXTN}.embed_tokens.weight"] = tensors["token_embd.weight"].copy()
+
+    before = quick(healthy).layout
+    assert before is not None
+    assert (before.own_embedding, before.own_output) == (False, True)
+    report = quick(replant(healthy, tmp_path / "copy.gguf", copy))
+    assert report.layout is not None
+    assert report.layout.own_embedding
+    assert "copy" in codes(report, Severity.NOTE)
+    assert report.verdict is Verdict.HEALTHY
 
 
 def test_a_model_without_a_head_has_none(tmp_path: Path) -> None:

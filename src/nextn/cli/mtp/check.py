@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _MEASURING = "Measuring"
 _OUTPUT = "Output"
 _BLOCKS_SHOWN = 4
+_THEIRS = "the trunk's"
 
 
 @click.command(
@@ -182,9 +183,16 @@ def _head(report: CheckReport) -> str:
     size = sum(one.bytes for one in report.tensors)
     formats = dict.fromkeys(one.format for one in report.tensors if one.is_matrix)
     blocks = ", ".join(map(str, report.layout.blocks[:_BLOCKS_SHOWN]))
+    owners = [
+        f"{'its own' if own else _THEIRS} {name}"
+        for own, name in (
+            (report.layout.own_embedding, "embedding"),
+            (report.layout.own_output, "output matrix"),
+        )
+    ]
     return (
         f"{where} ({len(report.tensors)} tensors in block {blocks}, {bytes_text(size)}, "
-        f"{', '.join(formats)})"
+        f"{', '.join(formats)}, {' and '.join(owners)})"
     )
 
 

@@ -73,7 +73,8 @@ def check_head(
     if not settings.quick:
         settings.texts.load()
     report = progress or _silent
-    trunk = open_checkpoint(source.path)
+    # Formats that nextn cannot compute with are no reason not to look at the rest.
+    trunk = open_checkpoint(source.path, to_copy=True)
     if is_head_only(trunk):
         raise UnsupportedModelError(
             f"{trunk.path}: holds a prediction head without its model; name the model, and give "
@@ -83,7 +84,7 @@ def check_head(
     if origin is None or path is None:
         return _no_head(source, trunk)
     try:
-        head = trunk if origin == "inside" else open_checkpoint(path)
+        head = trunk if origin == "inside" else open_checkpoint(path, to_copy=True)
         layout = find_layout(trunk, head)
     except FileFormatError as error:
         return _finish(source, trunk, path, origin, None, (), [layout_error(error)], None, None)

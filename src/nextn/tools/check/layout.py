@@ -42,12 +42,16 @@ class HeadLayout:
         blocks: blocks that hold its tensors, ascending.
         expected: the block after the last one of the trunk, where the first of them belongs.
         tensors: names of all its tensors, sorted.
+        own_embedding: whether it has embeddings of its own; otherwise it uses the trunk's.
+        own_output: the same of the output matrix.
     """
 
     declared: int
     blocks: tuple[int, ...]
     expected: int
     tensors: tuple[str, ...]
+    own_embedding: bool
+    own_output: bool
 
 
 def find_layout(trunk: Checkpoint, head: Checkpoint) -> HeadLayout:
@@ -64,7 +68,14 @@ def find_layout(trunk: Checkpoint, head: Checkpoint) -> HeadLayout:
     direct = {int(match[1]) for name in names if (match := _BLOCK_TENSOR.fullmatch(name))}
     blocks = trunk_blocks(trunk)
     return HeadLayout(
-        declared_head_layers(head), tuple(sorted(direct)), blocks, tuple(sorted(names))
+        declared_head_layers(head),
+        tuple(sorted(direct)),
+        blocks,
+        tuple(sorted(names)),
+        *(
+            any(name.endswith(f".nextn.{role}.weight") for name in names)
+            for role in ("embed_tokens", "shared_head_head")
+        ),
     )
 
 
@@ -90,6 +101,7 @@ def check_layout(trunk: Checkpoint, head: Checkpoint, layout: HeadLayout) -> Ite
         yield from _check_own_tensors(trunk, head, block)
         yield from _check_block(trunk, head, block, layout.expected)
         yield from _check_draft_vocabulary(trunk, head, block)
+        yield from _check_copies(trunk, head, block)
 
 
 def _check_declaration(head: Checkpoint, layout: HeadLayout, key: str) -> Iterator[Finding]:
@@ -183,6 +195,19 @@ def _check_draft_vocabulary(trunk: Checkpoint, head: Checkpoint, block: int) -> 
         )
     if not (outside or repeated):
         yield note("trimmed", name, f"the head drafts {len(ids):,} of {table.shape[0]:,} tokens")
+
+
+def _check_copies(trunk: Checkpoint, head: Checkpoint, block: int) -> Iterator[Finding]:
+    """Embeddings or an output matrix of its own that are those of the trunk."""
+    output = "output.weight" if "output.weight" in trunk.tensors else "token_embd.weight"
+    for role, theirs in (("embed_tokens", "token_embd.weight"), ("shared_head_head", output)):
+        own = head.tensors.get(f"blk.{block}.nextn.{role}.weight")
+        other = trunk.tensors.get(theirs)
+        if own is None or other is None or own.nbytes != other.nbytes:
+            continue
+        if own.block_type == other.block_type and np.array_equal(own.data, other.data):
+            text = f"is a copy of the trunk's {theirs}, which would be used without it"
+            yield note("copy", own.name, f"{text}; it takes {own.nbytes:,} bytes")
 
 
 def _check_block(

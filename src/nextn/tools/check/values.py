@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextn.files import I32, Checkpoint, Tensor
-from nextn.files.block_formats import decode
+from nextn.files.block_formats import BLOCK_TYPES, decode
 from nextn.tools.check.findings import Finding, doubt, fault, note
 from nextn.tools.check.layout import HeadLayout
 
@@ -45,6 +45,7 @@ class TensorFacts:
         format: block format.
         bytes: in the file.
         bits: in the file per weight.
+        known: whether nextn knows how to read the numbers; if not, nothing below is known.
         finite: whether all values are.
         least: smallest value; this and the following are 0 for integers, and NaN if not finite.
         most: largest value.
@@ -60,6 +61,7 @@ class TensorFacts:
     format: str
     bytes: int
     bits: float
+    known: bool = True
     finite: bool = True
     least: float = 0.0
     most: float = 0.0
@@ -90,9 +92,9 @@ def tensor_facts(tensor: Tensor, report: Callable[[int], None] = lambda _: None)
     elements = math.prod(tensor.shape)
     name, shape, kind = tensor.name, tensor.shape, tensor.block_type
     bits = tensor.nbytes * 8 / elements
-    if kind == I32:
+    if kind.id not in BLOCK_TYPES:
         report(tensor.nbytes)
-        return TensorFacts(name, shape, kind.name, tensor.nbytes, bits)
+        return TensorFacts(name, shape, kind.name, tensor.nbytes, bits, known=kind == I32)
     width = shape[-1]
     rows = tensor.data.reshape(elements // width, -1)
     step = max(1, _ELEMENTS_AT_A_TIME // width)
@@ -105,7 +107,7 @@ def tensor_facts(tensor: Tensor, report: Callable[[int], None] = lambda _: None)
         if not np.isfinite(values).all():
             nan = math.nan
             return TensorFacts(
-                *(name, shape, kind.name, tensor.nbytes, bits, False),
+                *(name, shape, kind.name, tensor.nbytes, bits, True, False),
                 *(nan, nan, nan, nan),
             )
         least, most = min(least, float(values.min())), max(most, float(values.max()))
@@ -118,7 +120,7 @@ def tensor_facts(tensor: Tensor, report: Callable[[int], None] = lambda _: None)
     counts = np.maximum([len(rows) * (width // 2), len(rows) * (width - width // 2)], 1)
     left, right = np.sqrt(squares / counts).tolist()
     return TensorFacts(
-        *(name, shape, kind.name, tensor.nbytes, bits, True, least, most, total / elements),
+        *(name, shape, kind.name, tensor.nbytes, bits, True, True, least, most, total / elements),
         rms=math.sqrt(squares.sum() / elements),
         zero_rows=zero_rows / len(rows),
         negative=negative / elements,
@@ -164,6 +166,10 @@ def check_values(
 
 def _check_one(one: TensorFacts) -> Iterator[Finding]:
     weights = one.is_matrix or one.is_norm
+    if not one.known:
+        text = f"is in {one.format}, which nextn does not read; its numbers were not checked"
+        yield note("not-read", one.name, text)
+        return
     if not one.finite:
         yield fault("not-finite", one.name, "holds NaN or infinity; the file is damaged")
     elif weights and not one.least and not one.most:
@@ -240,7 +246,7 @@ class _TrunkSample:
         means, negative = [], 0.0
         for block in range(self._blocks):
             tensor = self._trunk.tensors.get(f"blk.{block}.{role}")
-            if tensor is not None and len(tensor.shape) == 1 and tensor.block_type != I32:
+            if tensor is not None and len(tensor.shape) == 1 and _is_read(tensor):
                 values = tensor.decode()
                 if np.isfinite(values).all():
                     means.append(float(values.mean()))
@@ -253,10 +259,16 @@ class _TrunkSample:
         same = [
             tensor
             for name in names
-            if (tensor := self._trunk.tensors.get(name)) is not None and tensor.shape == shape
+            if (tensor := self._trunk.tensors.get(name)) is not None
+            and tensor.shape == shape
+            and _is_read(tensor)
         ]
         picked = np.unique(np.linspace(0, len(same) - 1, _TRUNK_BLOCKS).astype(int)) if same else ()
         return [value for index in picked if math.isfinite(value := _sampled_rms(same[index]))]
+
+
+def _is_read(tensor: Tensor) -> bool:
+    return tensor.block_type.id in BLOCK_TYPES
 
 
 def _sampled_rms(tensor: Tensor) -> float:
