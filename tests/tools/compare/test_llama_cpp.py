@@ -30,7 +30,12 @@ pytestmark = pytest.mark.models
 def test_figures_agree_with_those_of_llama_cpp(smollm2_path: Path, tmp_path: Path) -> None:
     llama_cpp = pytest.importorskip("llama_cpp")
     llama = llama_cpp.Llama(
-        str(smollm2_path), n_ctx=CONTEXT, logits_all=True, n_threads=2, verbose=False
+        str(smollm2_path),
+        n_ctx=CONTEXT,
+        logits_all=True,
+        n_threads=1,
+        n_threads_batch=1,
+        verbose=False,
     )
     checkpoint = open_checkpoint(smollm2_path)
     ids = llama.tokenize(TEXT.encode(), add_bos=True)
