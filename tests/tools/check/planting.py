@@ -49,19 +49,25 @@ def replant(
             writer.add_key_value(key, value, GGUFValueType.get_type(value))
     tensors: Tensors = {}
     kinds: dict[str, GGMLQuantizationType] = {}
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for tensor in reader.tensors:
         kinds[tensor.name] = tensor.tensor_type
         data = np.array(tensor.data)
         if tensor.tensor_type != GGMLQuantizationType.I32:
             data = dequantize(data, tensor.tensor_type)
         tensors[tensor.name] = data
+        found[tensor.name] = data.copy(), tensor.data
     plant(tensors)
     for name, values in tensors.items():
         kind = kinds.get(name, GGMLQuantizationType.F32)
         if types is not None and name in types:
             kind = GGMLQuantizationType[types[name]]
+        before, encoded = found.get(name, (None, None))
         if values.dtype == np.int32:
             writer.add_tensor(name, values)
+        elif encoded is not None and kind == kinds[name] and np.array_equal(values, before):
+            # The package cannot quantise to all formats.
+            writer.add_tensor(name, encoded, raw_dtype=kind)
         else:
             with np.errstate(all="ignore"):
                 writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
