@@ -27,22 +27,32 @@ def negate(tensors: Tensors) -> None:
     tensors[PROJECT] = np.negative(tensors[PROJECT])
 
 
-def test_the_page_and_the_record_tell_the_verdict(
-    cli: RunCli, copied: Path, tmp_path: Path
-) -> None:
-    options = ("--categories", "qa", "-n", 24, "-t", 1, "-q")
-    result = cli("mtp", "check", copied, *options)
+OPTIONS = ("--categories", "qa", "-n", 24, "-t", 1, "-q")
+
+
+def test_the_text_tells_the_verdict(cli: RunCli, copied: Path) -> None:
+    result = cli("mtp", "check", copied, *OPTIONS)
     assert result.exit_code == 0, result.output
     assert "HEALTHY" in result.stdout
     assert "without its attention" in result.stdout
     assert "recommended" in result.stdout
+
+
+def test_the_record_tells_the_verdict(cli: RunCli, copied: Path, tmp_path: Path) -> None:
     ill = replant(copied, tmp_path / "ill.gguf", negate)
-    page = tmp_path / "ill.html"
-    result = cli("mtp", "check", ill, *options, "--json", "--html", page)
+    result = cli("mtp", "check", ill, *OPTIONS, "--json")
     record = json.loads(result.stdout)
     assert result.exit_code == record["exit_status"] == Verdict.BROKEN.exit_status
     assert record["verdict"] == "broken"
     assert record["findings"][0]["code"] == "negated"
+
+
+def test_the_page_tells_the_verdict(cli: RunCli, copied: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    ill = replant(copied, tmp_path / "ill.gguf", negate)
+    page = tmp_path / "ill.html"
+    result = cli("mtp", "check", ill, *OPTIONS, "--html", page)
+    assert result.exit_code == Verdict.BROKEN.exit_status
     shown = page.read_text(encoding="utf-8")
     assert "broken" in shown
     assert "<svg" in shown
