@@ -232,9 +232,7 @@ class DepthController:
                 self._judge(part, load)
         if load.pure and rows > 0 and seconds > 0.0:
             self._learn_time(load, rows, seconds, committed)
-        self._probe_cost = None
-        self._drafting = 0.0
-        self._limits = {}
+        self._probe_cost, self._drafting, self._limits = None, 0.0, {}
         self._probed.clear()
 
     def expected_values(self, drafts: Sequence[Draft], load: Load) -> list[float]:
