@@ -27,14 +27,7 @@ import nextn
 from machine import write_result
 from nextn.files import open_checkpoint
 from nextn.files.sources import resolve
-from nextn.models.head_tensors import trunk_blocks
-from nextn.models.nextn_head import (
-    OUTPUT_KEY,
-    OUTPUT_OF_TRUNK,
-    draft_vocabulary_name,
-    load_head_plan,
-    own_output_name,
-)
+from nextn.models.nextn_head import load_head_plan
 from nextn.prompts import CATEGORIES
 from nextn.prompts import load as load_prompts
 from nextn.train.export import export_head
@@ -88,16 +81,8 @@ def write_changed(
     """Write a head whose weights are changed."""
     with open_checkpoint(resolve(model).path) as trunk, open_checkpoint(head) as file:
         headed = load_head_plan(trunk, file)
-        blocks = trunk_blocks(trunk)
-        left_out = {draft_vocabulary_name(blocks)}
-        if file.string(OUTPUT_KEY, "") == OUTPUT_OF_TRUNK:
-            left_out.add(own_output_name(blocks))
         rng = np.random.default_rng(0)
-        values = {
-            name: change(name, file.tensors[name].decode(), rng)
-            for name in headed.tensors
-            if name not in left_out
-        }
+        values = {name: change(name, file.tensors[name].decode(), rng) for name in headed.learned}
         ids = headed.head.token_ids or tuple(range(headed.trunk.vocab_size))
         export_head(target, trunk, values, np.array(ids, np.int32))
 

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,15 +8,8 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
 
 import nextn
 from tests.cli.conftest import RunCli
+from tests.cli.showing import record
 from tests.support.tiny_gguf import TinyHead, write_tiny_head, write_tiny_model
-
-
-def record(cli: RunCli, *arguments: object) -> dict[str, Any]:
-    result = cli("show", *arguments, "--json")
-    assert result.exit_code == 0, result.stderr
-    found = json.loads(result.stdout)
-    assert isinstance(found, dict)
-    return found
 
 
 def add_head(source: Path, target: Path, *, declared: int | None, tensors: bool) -> None:

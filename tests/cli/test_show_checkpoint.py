@@ -1,26 +1,17 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.cli.conftest import RunCli
+from tests.cli.showing import record
 from tests.support.safetensors_bytes import Given, bfloat16, write_folder, write_safetensors
 from tests.support.tiny_checkpoints import tiny_state, write_tiny_checkpoint
 from tests.support.tiny_gguf import TinyHead
 
 ONE = np.ones((4, 4), np.float32)
-
-
-def record(cli: RunCli, *arguments: object) -> dict[str, Any]:
-    result = cli("show", *arguments, "--json")
-    assert result.exit_code == 0, result.stderr
-    found = json.loads(result.stdout)
-    assert isinstance(found, dict)
-    return found
 
 
 def test_the_facts_are_those_of_the_folder(cli: RunCli, tmp_path: Path) -> None:

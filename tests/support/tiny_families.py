@@ -12,6 +12,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
 from gguf.quants import quantize
 
+from tests.support.tiny_gguf import add_key
 from tests.support.tiny_tokenizers import byte_level_bpe
 
 TRUNK_BLOCKS = 4
@@ -75,7 +76,7 @@ def write_tiny_qwen35(
     keys["general.quantization_version"] = 2
     writer = GGUFWriter(path, family, split_max_tensors=tensors_per_part)
     for key, value in {**keys, **(metadata or {})}.items():
-        _add(writer, key, value)
+        add_key(writer, key, value)
     rng = np.random.default_rng(seed)
     for name, shape in _shapes(experts, head).items():
         values = rng.standard_normal(shape).astype(np.float32) / np.float32(np.sqrt(shape[-1]))
@@ -93,20 +94,6 @@ def write_tiny_qwen35(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-
-
-def _add(writer: GGUFWriter, key: str, value: Any) -> None:
-    match value:
-        case str():
-            writer.add_string(key, value)
-        case bool():
-            writer.add_bool(key, value)
-        case int():
-            writer.add_uint32(key, value)
-        case float():
-            writer.add_float32(key, value)
-        case _:
-            writer.add_array(key, list(value))
 
 
 def _shapes(experts: bool, head: bool) -> dict[str, tuple[int, ...]]:

@@ -167,7 +167,7 @@ def write_tiny_model(
 
     writer = GGUFWriter(path, family, split_max_tensors=tensors_per_part)
     for key, value in keys.items():
-        _add_key(writer, key, value)
+        add_key(writer, key, value)
     sizes = (hidden, heads * head_dim, kv_heads * head_dim, head_dim, ffn)
     values = _random_values(_shapes(family, layers, sizes, vocab, tied), seed)
     if head is not None:
@@ -342,7 +342,8 @@ def _add_tensor(
     return dequantize(data, kind).astype(np.float32)
 
 
-def _add_key(writer: GGUFWriter, key: str, value: Any) -> None:
+def add_key(writer: GGUFWriter, key: str, value: Any) -> None:
+    """Add a metadata key of the type that suits the value; None adds nothing."""
     match value:
         case None:
             pass

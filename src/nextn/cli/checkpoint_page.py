@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from nextn.cli.model_rows import dimension_rows, group_row
 from nextn.cli.text import bytes_text, count_text, one_line, table
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def checkpoint_page(name: str, facts: CheckpointFacts) -> str:
         ("converts", "yes" if facts.unsupported is None else f"no: {facts.unsupported}"),
         ("parameters", count_text(facts.parameters)),
         ("quantisation", _quantisation(facts)),
-        *_dimensions(facts),
+        *dimension_rows(facts),
         ("context", f"{facts.context:,} tokens" if facts.context else "not stated"),
         ("vocabulary", _vocabulary(facts)),
         ("chat template", "yes" if facts.chat_template else "no: it continues text"),
@@ -47,19 +48,6 @@ def _quantisation(facts: CheckpointFacts) -> str:
     found = f"{', '.join(facts.layouts)}, {facts.bits_per_weight:.2f} bits per weight"
     method = facts.declared_method
     return found if method is None else f"{found}; declared: {method}"
-
-
-def _dimensions(facts: CheckpointFacts) -> Iterator[tuple[str, str]]:
-    parts = {
-        "blocks": facts.blocks,
-        "hidden": facts.hidden,
-        "feed-forward": facts.feed_forward,
-        "heads": facts.heads,
-        "key/value heads": facts.kv_heads,
-    }
-    known = [f"{value} {title}" for title, value in parts.items() if value is not None]
-    if known:
-        yield "dimensions", ", ".join(known)
 
 
 def _vocabulary(facts: CheckpointFacts) -> str:
@@ -101,19 +89,15 @@ def _group_rows(groups: list[WeightGroup]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         ("WEIGHTS", "COUNT", "PARAMETERS", "SIZE", "BITS/WEIGHT", "LAYOUTS")
     ]
-    for group in groups:
-        layouts = (
-            f"{name} {size / max(1, group.bytes):.0%}" if len(group.layouts) > 1 else name
-            for name, size in sorted(group.layouts.items(), key=lambda item: -item[1])
+    rows += (
+        group_row(
+            group.name,
+            group.weights,
+            group.parameters,
+            group.bytes,
+            group.bits_per_weight,
+            group.layouts,
         )
-        rows.append(
-            (
-                group.name,
-                str(group.weights),
-                count_text(group.parameters),
-                bytes_text(group.bytes),
-                f"{group.bits_per_weight:.2f}",
-                ", ".join(layouts),
-            )
-        )
+        for group in groups
+    )
     return rows

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 
 from nextn.errors import FileFormatError
 from nextn.files import Checkpoint
-from nextn.models.head_tensors import declared_head_layers, head_tensor_names
-
-_BLOCK = re.compile(r"blk\.(\d+)\.")
+from nextn.models.head_tensors import block_of, declared_head_layers, head_tensor_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ def head_detail(file: Checkpoint) -> HeadDetail | None:
     return HeadDetail(
         path=str(file.path),
         declared=declared,
-        blocks=tuple(sorted({int(match[1]) for name in names if (match := _BLOCK.match(name))})),
+        blocks=tuple(sorted({block for name in names if (block := block_of(name)) is not None})),
         bytes=size,
         bits_per_weight=8 * size / elements,
         own_embedding=owns(".nextn.embed_tokens"),

@@ -16,7 +16,12 @@ from nextn.files import Checkpoint, Tensor
 from nextn.files.block_formats import COPIED_TYPES
 from nextn.files.gguf import LazyStrings
 from nextn.heads import AUTOMATIC, FoundHead, find_head
-from nextn.models.head_tensors import HEAD_LAYERS_KEY, declared_head_layers, head_tensor_names
+from nextn.models.head_tensors import (
+    HEAD_LAYERS_KEY,
+    declared_head_layers,
+    head_status,
+    head_tensor_names,
+)
 from nextn.models.nextn_head import HeadedModel
 
 _BLOCK = re.compile(r"^blk\.\d+\.")
@@ -63,10 +68,8 @@ class HeadFacts:
 
     @property
     def status(self) -> str:
-        """Return "yes", "no", "missing" (declared only) or "undeclared" (tensors only)."""
-        if self.declared:
-            return "yes" if self.tensors else "missing"
-        return "undeclared" if self.tensors else "no"
+        """See `head_status`."""
+        return head_status(self.declared, bool(self.tensors))
 
 
 @dataclass(frozen=True, slots=True)

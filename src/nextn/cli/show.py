@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nextn.cli.command import Verb, debug_option, option
-from nextn.cli.head_text import head_text
+from nextn.cli.head_text import head_text, owner_text
+from nextn.cli.model_rows import dimension_rows, group_row
 from nextn.cli.options import context_option, head_option, model_option, offline_option
 from nextn.cli.text import bytes_text, count_text, one_line, table
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from nextn.cli.head_facts import HeadDetail
     from nextn.cli.model_facts import Group, Memory, ModelFacts
     from nextn.files.sources.remote import RemoteModel
-
-_THEIRS = "the trunk's"
 
 
 @click.command(
@@ -140,7 +139,7 @@ def _page(name: str, facts: ModelFacts, published: tuple[str, int] | None) -> st
         ("runs here", "yes" if facts.unsupported is None else f"no: {facts.unsupported}"),
         ("parameters", count_text(facts.parameters)),
         ("quantisation", f"{_types(facts.groups)}, {facts.bits_per_weight:.2f} bits per weight"),
-        *_dimensions(facts),
+        *dimension_rows(facts),
         ("context", f"{facts.context:,} tokens" if facts.context else "not stated"),
         ("vocabulary", _vocabulary(facts)),
         ("chat template", "yes" if facts.chat_template else "no: it continues text"),
@@ -173,7 +172,7 @@ def _head_rows(detail: HeadDetail) -> Iterator[tuple[str, str]]:
         "output matrix": detail.own_output,
         "last norm": detail.own_norm,
     }
-    owners = [f"{'its own' if own else _THEIRS} {part}" for part, own in parts.items()]
+    owners = [owner_text(part, own) for part, own in parts.items()]
     yield "head uses", ", ".join(owners)
     trim = detail.draft_vocabulary
     yield "head drafts", "all tokens" if trim is None else f"{trim:,} tokens, by its trim list"
@@ -185,19 +184,6 @@ def _head_tensor_rows(detail: HeadDetail) -> list[tuple[str, ...]]:
         shape = " x ".join(map(str, tensor.shape))
         rows.append((tensor.name, shape, tensor.format, bytes_text(tensor.bytes)))
     return [tuple(map(one_line, row)) for row in rows]
-
-
-def _dimensions(facts: ModelFacts) -> Iterator[tuple[str, str]]:
-    parts = {
-        "blocks": facts.blocks,
-        "hidden": facts.hidden,
-        "feed-forward": facts.feed_forward,
-        "heads": facts.heads,
-        "key/value heads": facts.kv_heads,
-    }
-    known = [f"{value} {title}" for title, value in parts.items() if value is not None]
-    if known:
-        yield "dimensions", ", ".join(known)
 
 
 def _vocabulary(facts: ModelFacts) -> str:
@@ -250,19 +236,15 @@ def _group_rows(groups: list[Group]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         ("TENSORS", "COUNT", "PARAMETERS", "SIZE", "BITS/WEIGHT", "FORMATS")
     ]
-    for group in groups:
-        formats = (
-            f"{name} {size / group.bytes:.0%}" if len(group.types) > 1 else name
-            for name, size in sorted(group.types.items(), key=lambda item: -item[1])
+    rows += (
+        group_row(
+            group.name,
+            group.tensors,
+            group.parameters,
+            group.bytes,
+            group.bits_per_weight,
+            group.types,
         )
-        rows.append(
-            (
-                group.name,
-                str(group.tensors),
-                count_text(group.parameters),
-                bytes_text(group.bytes),
-                f"{group.bits_per_weight:.2f}",
-                ", ".join(formats),
-            )
-        )
+        for group in groups
+    )
     return rows

@@ -16,7 +16,19 @@ from nextn.files import Checkpoint
 HEAD_LAYERS_KEY = "{arch}.nextn_predict_layers"
 
 _HEAD_TENSOR = re.compile(r"(?:^|\.)nextn\.")
-_BLOCK = re.compile(r"^blk\.\d+\.")
+_BLOCK = re.compile(r"blk\.(\d+)\.")
+
+
+def block_of(name: str) -> int | None:
+    """The number of the block that a tensor belongs to; None for those outside of blocks."""
+    match = _BLOCK.match(name)
+    return int(match[1]) if match else None
+
+
+def renumbered(name: str, shift: int) -> str:
+    """The name of a tensor in a block so many places further on."""
+    block = block_of(name)
+    return name if block is None else f"blk.{block + shift}.{_BLOCK.sub('', name, count=1)}"
 
 
 def head_tensor_names(names: Iterable[str]) -> set[str]:
@@ -25,6 +37,18 @@ def head_tensor_names(names: Iterable[str]) -> set[str]:
     direct = {name for name in names if _HEAD_TENSOR.search(name)}
     blocks = {match[0] for name in direct if (match := _BLOCK.match(name))}
     return direct | {name for name in names if (match := _BLOCK.match(name)) and match[0] in blocks}
+
+
+def head_status(declared: int, present: bool) -> str:
+    """Return "yes", "no", "missing" (declared only) or "undeclared" (tensors only).
+
+    Args:
+        declared: blocks that the file declares for a head.
+        present: whether it holds tensors of one.
+    """
+    if declared:
+        return "yes" if present else "missing"
+    return "undeclared" if present else "no"
 
 
 def declared_head_layers(checkpoint: Checkpoint) -> int:

@@ -87,6 +87,15 @@ class HeadedModel:
                 sizes[kind] = sizes.get(kind, 0) + tensor.nbytes
         return tuple(sorted(sizes, key=lambda kind: -sizes[kind]))
 
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """Its tensors without the draft vocabulary, and without rows that are the trunk's."""
+        block = trunk_blocks(self.checkpoint)
+        copied = {draft_vocabulary_name(block)}
+        if self.file.string(OUTPUT_KEY, "") == OUTPUT_OF_TRUNK:
+            copied.add(own_output_name(block))
+        return tuple(name for name in self.tensors if name not in copied)
+
     def close(self) -> None:
         """Let go of the files."""
         self.checkpoint.close()

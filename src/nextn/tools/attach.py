@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from nextn.errors import FileFormatError, OutputError, UnsupportedModelError
 from nextn.files import Checkpoint, open_checkpoint
 from nextn.files.gguf.writer import NewTensor, TensorCopy, write_gguf
-from nextn.models.head_tensors import declared_head_layers
+from nextn.models.head_tensors import block_of, declared_head_layers, renumbered
 from nextn.tools.compatibility import compare_head
 from nextn.tools.extract import input_paths, write_head
 from nextn.tools.head_metadata import attached_metadata
@@ -16,10 +16,8 @@ from nextn.tools.head_parts import (
     BLOCKS_KEY,
     HeadParts,
     HeadResult,
-    block_of,
     find_head_parts,
     locate_head,
-    renumbered,
     trunk_block_count,
     trunk_tensors,
 )

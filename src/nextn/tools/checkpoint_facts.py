@@ -10,6 +10,7 @@ from nextn.errors import FileFormatError, NextnError
 from nextn.files.safetensors import Config, SafetensorsFolder
 from nextn.files.safetensors.limits import MOST_TOKENIZER_BYTES
 from nextn.files.safetensors.quantised import Weight, Weights, find_weights
+from nextn.models.head_tensors import head_status
 from nextn.tools.convert.head_names import head_like
 from nextn.tools.convert.names import check_placement, find_embedding, place
 from nextn.tools.convert.pre_tokenizer import find_rule_name
@@ -80,10 +81,8 @@ class CheckpointHead:
 
     @property
     def status(self) -> str:
-        """Return "yes", "no", "missing" (declared only) or "undeclared" (weights only)."""
-        if self.declared:
-            return "yes" if self.weights else "missing"
-        return "undeclared" if self.weights else "no"
+        """See `head_status`."""
+        return head_status(self.declared, bool(self.weights))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ import numpy as np
 from nextn.errors import UnsupportedModelError, shown
 from nextn.files import I32, Checkpoint, Tensor
 from nextn.files.gguf import LazyStrings
+from nextn.models.head_tensors import block_of, renumbered
 from nextn.models.nextn_head import TRUNK_KEY, VOCAB_HASH_KEY, vocabulary_hash
 from nextn.tools.head_metadata import head_values
-from nextn.tools.head_parts import HeadParts, block_of, renumbered
+from nextn.tools.head_parts import HeadParts
 
 _TOKENS: Final = "tokenizer.ggml.tokens"
 # A head computes with these; it was trained for one value.

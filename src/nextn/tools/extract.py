@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from nextn.files import Checkpoint, open_checkpoint
 from nextn.files.gguf.writer import NewTensor, TensorCopy, write_gguf
+from nextn.models.head_tensors import renumbered
 from nextn.tools.head_metadata import head_metadata
-from nextn.tools.head_parts import HeadParts, HeadResult, find_head_parts, renumbered
+from nextn.tools.head_parts import HeadParts, HeadResult, find_head_parts
 
 if TYPE_CHECKING:
     from nextn.files.sources.progress import ProgressCallback

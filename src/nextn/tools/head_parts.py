@@ -6,7 +6,6 @@ are moved, too. What the file holds counts more than what it declares.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,14 @@ from typing import Final
 
 from nextn.errors import FileFormatError, UnsupportedModelError
 from nextn.files import Checkpoint, Tensor
-from nextn.models.head_tensors import HEAD_LAYERS_KEY, declared_head_layers, head_tensor_names
+from nextn.models.head_tensors import (
+    HEAD_LAYERS_KEY,
+    block_of,
+    declared_head_layers,
+    head_tensor_names,
+)
 
 BLOCKS_KEY: Final = "{arch}.block_count"
-_BLOCK: Final = re.compile(r"blk\.(\d+)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +91,6 @@ class HeadResult:
             formats=tuple(sorted(sizes, key=lambda kind: -sizes[kind])),
             notes=tuple(dict.fromkeys(notes)),
         )
-
-
-def block_of(name: str) -> int | None:
-    """The number of the block that a tensor belongs to; None for those outside of blocks."""
-    match = _BLOCK.match(name)
-    return int(match[1]) if match else None
-
-
-def renumbered(name: str, shift: int) -> str:
-    """The name of a tensor in a block so many places further on."""
-    block = block_of(name)
-    return name if block is None else f"blk.{block + shift}.{_BLOCK.sub('', name, count=1)}"
 
 
 def find_head_parts(checkpoint: Checkpoint) -> HeadParts:

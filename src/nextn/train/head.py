@@ -16,15 +16,7 @@ from nextn.files import Checkpoint
 from nextn.files.block_encoding import IQ4_NL, encode_iq4_nl
 from nextn.files.block_formats import BlockType, decode
 from nextn.files.gguf.writer import TensorBytes
-from nextn.models.head_tensors import trunk_blocks
-from nextn.models.nextn_head import (
-    OUTPUT_KEY,
-    OUTPUT_OF_TRUNK,
-    draft_vocabulary_name,
-    load_head_plan,
-    new_head_plan,
-    own_output_name,
-)
+from nextn.models.nextn_head import load_head_plan, new_head_plan
 from nextn.plan import Logits, Plan
 from nextn.train.initial import decoded, initial_weights
 
@@ -112,20 +104,16 @@ def head_from_file(
         RequestError: a head of a kind that is not trained.
     """
     headed = load_head_plan(trunk, file)
-    blocks = trunk_blocks(trunk)
-    left_out = {draft_vocabulary_name(blocks)}
-    if file.string(OUTPUT_KEY, "") == OUTPUT_OF_TRUNK:
-        left_out.add(own_output_name(blocks))
-    names = [name for name in headed.tensors if name not in left_out]
-    own = [name for name in names if name.endswith(_FROZEN)]
+    own = [name for name in headed.learned if name.endswith(_FROZEN)]
     if headed.hidden_kind != "post" or own:
         what = f"{own[0]} of its own" if own else "the hidden state before the last norm"
         raise RequestError(f"{file.path}: a head with {what} cannot be trained on")
     headed.check_finite()
     _, plan, shapes = new_head_plan(trunk, token_ids=tuple(token_ids.tolist()))
+    values = {name: file.tensors[name].decode() for name in headed.learned}
     # What the file has none of, it took from the trunk, as a new head does.
-    values = initial_weights(trunk, shapes, None)
-    values |= {name: file.tensors[name].decode() for name in names}
+    missing = {name: shape for name, shape in shapes.items() if name not in values}
+    values |= initial_weights(trunk, missing)
     return _build(trunk, plan, values, token_ids, device)
 
 

@@ -1,7 +1,7 @@
 """What `nextn bench --mtp` runs: real tasks, plainly and with drafts, in alternation.
 
-`settings` says what is measured, `measure` writes the texts and takes the times, `forced` asks a
-head at every position of them, `report` puts all into words, `plot` into a picture.
+`settings` says what is measured, `measure` takes the times of the texts that `write` writes,
+`forced` asks a head at every position of them, `report` puts all into words, `plot` into a picture.
 """
 
 from nextn.bench.mtp.measure import DifferentTextError, Measurements, Text, measure

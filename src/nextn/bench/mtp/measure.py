@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nextn.bench.mtp.forced import forced_acceptance
 from nextn.bench.mtp.settings import Settings
+from nextn.bench.mtp.write import write_prompt
 from nextn.engine import Statistics
 from nextn.engine.request import DraftSetting
 from nextn.prompts import Prompt
 from nextn.speculate import SpeculationStatistics
 
 if TYPE_CHECKING:
-    from nextn.engine.session import TokenStream
     from nextn.model import Model
 
 Progress = Callable[[int, int], None]
@@ -118,21 +118,14 @@ def _write(
     model: Model, prompt: Prompt, draft: DraftSetting, seed: int, tokens: int, settings: Settings
 ) -> tuple[list[int], list[int], Statistics]:
     """The tokens of the prompt and of the text, and its statistics."""
-    model.engine.cache.reset()
-    options: dict[str, Any] = {
-        "draft": draft,
-        "max_tokens": tokens,
-        "temperature": settings.temperature,
-        "seed": seed,
-    }
-    if model.checkpoint.chat_template is None:
-        text = "\n\n".join(message["content"] for message in prompt.messages)
-        stream: TokenStream = model.stream(text, **options)
-    else:
-        stream = model.stream_chat(prompt.messages, **options)
-    with stream:
-        done = stream.collect()
-    return stream.prompt, done.tokens, done.statistics
+    return write_prompt(
+        model,
+        prompt,
+        draft=draft,
+        max_tokens=tokens,
+        temperature=settings.temperature,
+        seed=seed,
+    )
 
 
 def _rotated(drafts: Sequence[DraftSetting], turn: int) -> list[DraftSetting]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nextn.cli.command import Verb, debug_option, option
+from nextn.cli.head_text import owner_text, place_text
 from nextn.cli.options import (
     cache_type_option,
     model_option,
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 _MEASURING = "Measuring"
 _OUTPUT = "Output"
 _BLOCKS_SHOWN = 4
-_THEIRS = "the trunk's"
 
 
 @click.command(
@@ -172,24 +172,16 @@ def _page(report: CheckReport) -> str:
 
 
 def _head(report: CheckReport) -> str:
-    where = {
-        "inside": "inside the model's file",
-        "beside": f"beside the model: {report.head}",
-        "shipped": f"that comes with nextn: {report.head}",
-        "given": f"{report.head}",
-    }[report.origin or "given"]
+    where = place_text(report.origin or "given", f"{report.head}")
     if report.layout is None or not report.layout.tensors:
         return where
     size = sum(one.bytes for one in report.tensors)
     formats = dict.fromkeys(one.format for one in report.tensors if one.is_matrix)
     blocks = ", ".join(map(str, report.layout.blocks[:_BLOCKS_SHOWN]))
-    owners = [
-        f"{'its own' if own else _THEIRS} {name}"
-        for own, name in (
-            (report.layout.own_embedding, "embedding"),
-            (report.layout.own_output, "output matrix"),
-        )
-    ]
+    owners = (
+        owner_text("embedding", report.layout.own_embedding),
+        owner_text("output matrix", report.layout.own_output),
+    )
     return (
         f"{where} ({len(report.tensors)} tensors in block {blocks}, {bytes_text(size)}, "
         f"{', '.join(formats)}, {' and '.join(owners)})"

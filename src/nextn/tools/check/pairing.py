@@ -11,7 +11,12 @@ from nextn.errors import FileFormatError, shown
 from nextn.files import Checkpoint
 from nextn.files.gguf import LazyStrings
 from nextn.models.head_tensors import is_head_only, trunk_blocks
-from nextn.models.nextn_head import TRUNK_KEY, VOCAB_HASH_KEY, vocabulary_hash
+from nextn.models.nextn_head import (
+    TRUNK_KEY,
+    VOCAB_HASH_KEY,
+    hash_of_tokens,
+    vocabulary_hash,
+)
 from nextn.tools.check.findings import Finding, doubt, fault, note
 
 _TOKENS = "tokenizer.ggml.tokens"
@@ -124,7 +129,7 @@ def _digest(file: Checkpoint, key: str) -> str | None:
         case None:
             return None
         case LazyStrings():
-            return hashlib.sha256("\0".join(value.decode()).encode()).hexdigest()
+            return hash_of_tokens(value.decode())
         case np.ndarray():
             return hashlib.sha256(np.asarray(value, np.float64).tobytes()).hexdigest()
         case _:

@@ -7,15 +7,16 @@ engine would have asked (`nextn.bench.mtp.forced`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nextn.backends import BLOCK_TOKENS
 from nextn.bench.mtp.forced import forced_acceptance
+from nextn.bench.mtp.write import write_prompt
 from nextn.engine import Statistics
 from nextn.engine.request import DraftSetting
 from nextn.errors import RequestError
@@ -146,7 +147,9 @@ def write_texts(
         written: dict[DraftSetting, list[int]] = {}
         before: list[int] = []
         for draft in _SETTINGS:
-            before, written[draft], statistics = _write(model, prompt, draft, settings.tokens)
+            before, written[draft], statistics = write_prompt(
+                model, prompt, draft=draft, max_tokens=settings.tokens, temperature=0.0
+            )
             results.statistics[draft].add(statistics)
         if any(tokens != written["off"] for tokens in written.values()):
             results.different = results.different or prompt.category
@@ -154,22 +157,6 @@ def write_texts(
         if progress is not None:
             progress(done + 1, len(prompts))
     return results
-
-
-def _write(
-    model: Model, prompt: Prompt, draft: DraftSetting, tokens: int
-) -> tuple[list[int], list[int], Statistics]:
-    """Token ids of the prompt and of the text, and its statistics."""
-    model.engine.cache.reset()
-    options: Mapping[str, Any] = {"draft": draft, "max_tokens": tokens, "temperature": 0.0}
-    if model.checkpoint.chat_template is None:
-        text = "\n\n".join(message["content"] for message in prompt.messages)
-        stream = model.stream(text, **options)
-    else:
-        stream = model.stream_chat(prompt.messages, **options)
-    with stream:
-        done = stream.collect()
-    return stream.prompt, done.tokens, done.statistics
 
 
 def _ask_everywhere(

@@ -11,13 +11,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from nextn.files.safetensors.quantised.input_groups import InputGroups
 from nextn.files.safetensors.quantised.packing import unpack_words
 from nextn.files.safetensors.quantised.weight import (
     Floats,
     Weight,
     check_dtype,
     check_shape,
-    groups_of,
     matrix_shape,
 )
 from nextn.files.safetensors.tensor import StoredTensor
@@ -48,14 +48,14 @@ class AwqWeight(Weight):
         groups, _ = matrix_shape(scales)
         check_shape(scales, (groups, words * _PER_WORD))
         check_shape(zeros, (groups, words))
-        self._group_size = groups_of(scales, inputs, groups)
+        self._groups = InputGroups(scales, inputs, groups)
         self._codes, self._zeros, self._scales = codes, zeros, scales
         parts = {"codes": codes, "zeros": zeros, "scales": scales}
         super().__init__(name, "AWQ 4-bit", (words * _PER_WORD, inputs), parts)
 
     def rows(self, start: int, stop: int) -> Floats:
         """See `Weight`."""
-        groups = np.arange(self.shape[1]) // self._group_size
+        groups = self._groups.of_inputs()
         codes = _outputs(self._codes.array, start, stop).astype(np.int16)
         zeros = _outputs(self._zeros.array, start, stop).astype(np.int16)
         scales = self._scales.dtype.decode(self._scales.array[:, start:stop])

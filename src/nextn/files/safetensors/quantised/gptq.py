@@ -11,15 +11,13 @@ version 2 ("checkpoint_format": "gptq_v2") store it as it is.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nextn.files.safetensors.quantised.input_groups import InputGroups
 from nextn.files.safetensors.quantised.packing import WORD_BITS, unpack_words
 from nextn.files.safetensors.quantised.weight import (
     Floats,
     Weight,
     check_dtype,
-    check_shape,
-    groups_of,
     matrix_shape,
     unfit,
 )
@@ -60,14 +58,9 @@ class GptqWeight(Weight):
         self._bits = _bits_of(zeros, groups, outputs)
         inputs = packed_inputs * WORD_BITS // self._bits
         parts = {"codes": codes, "zeros": zeros, "scales": scales}
-        if group_index is None:
-            self._group_size = groups_of(scales, inputs, groups)
-        else:
-            check_dtype(group_index, "I32", "I64")
-            check_shape(group_index, (inputs,))
-            parts["group index"] = group_index
+        self._groups = InputGroups(scales, inputs, groups, group_index)
+        parts |= self._groups.parts
         self._codes, self._zeros, self._scales = codes, zeros, scales
-        self._group_index = group_index
         self._added_to_zeros = 1 if stores_zeros_less_one else 0
         version = 1 if stores_zeros_less_one else 2
         layout = f"GPTQ {self._bits}-bit (version {version})"
@@ -75,7 +68,7 @@ class GptqWeight(Weight):
 
     def rows(self, start: int, stop: int) -> Floats:
         """See `Weight`."""
-        groups = self._groups()
+        groups = self._groups.of_inputs()
         mask = (1 << self._bits) - 1
         codes = unpack_words(self._codes.array[:, start:stop].T, self._bits)
         zeros = unpack_words(self._zeros.array, self._bits)[:, start:stop].astype(np.int32)
@@ -86,16 +79,6 @@ class GptqWeight(Weight):
         values -= zeros.T[:, groups]
         values *= scales.T[:, groups]
         return values
-
-    def _groups(self) -> NDArray[np.int64]:
-        """The group of each input: int64 [inputs]."""
-        if self._group_index is None:
-            return np.arange(self.shape[1]) // self._group_size
-        groups = self._group_index.integers()
-        count = self._scales.shape[0]
-        if groups.min() < 0 or groups.max() >= count:
-            self._group_index.fail(f"names groups outside of 0 to {count - 1}")
-        return groups
 
 
 def _bits_of(zeros: StoredTensor, groups: int, outputs: int) -> int:

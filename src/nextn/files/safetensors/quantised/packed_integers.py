@@ -11,16 +11,15 @@ neighbours.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nextn.files.safetensors.limits import MOST_ELEMENTS
+from nextn.files.safetensors.quantised.input_groups import InputGroups
 from nextn.files.safetensors.quantised.packing import WORD_BITS, unpack_words
 from nextn.files.safetensors.quantised.weight import (
     Floats,
     Weight,
     check_dtype,
     check_shape,
-    groups_of,
     matrix_shape,
     unfit,
 )
@@ -67,14 +66,9 @@ class PackedIntegerWeight(Weight):
             check_dtype(zeros, "I32")
             check_shape(zeros, (-(-outputs * self._bits // WORD_BITS), groups))
             parts["zeros"] = zeros
-        if group_index is None:
-            self._group_size = groups_of(scales, inputs, groups)
-        else:
-            check_dtype(group_index, "I32", "I64")
-            check_shape(group_index, (inputs,))
-            parts["group index"] = group_index
+        self._groups = InputGroups(scales, inputs, groups, group_index)
+        parts |= self._groups.parts
         self._codes, self._scales, self._zeros = codes, scales, zeros
-        self._group_index = group_index
         symmetric = "symmetric" if zeros is None else "with zeros"
         super().__init__(
             name, f"packed {self._bits}-bit integers, {symmetric}", (outputs, inputs), parts
@@ -82,7 +76,7 @@ class PackedIntegerWeight(Weight):
 
     def rows(self, start: int, stop: int) -> Floats:
         """See `Weight`."""
-        groups = self._groups()
+        groups = self._groups.of_inputs()
         codes = unpack_words(self._codes.array[start:stop], self._bits)[:, : self.shape[1]]
         values = codes.astype(np.float32)
         if self._zeros is None:
@@ -92,16 +86,6 @@ class PackedIntegerWeight(Weight):
             values -= zeros.T[:, groups]
         values *= self._scales.dtype.decode(self._scales.array[start:stop])[:, groups]
         return values
-
-    def _groups(self) -> NDArray[np.int64]:
-        """The group of each input: int64 [inputs]."""
-        if self._group_index is None:
-            return np.arange(self.shape[1]) // self._group_size
-        groups = self._group_index.integers()
-        count = self._scales.shape[1]
-        if groups.min() < 0 or groups.max() >= count:
-            self._group_index.fail(f"names groups outside of 0 to {count - 1}")
-        return groups
 
 
 def _bits_of(codes: StoredTensor, words: int, inputs: int) -> int:
