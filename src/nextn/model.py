@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nextn.backends import Executor, create_executor
 from nextn.engine import Engine
 from nextn.engine.memory import available_memory, check_memory
-from nextn.engine.request import request_from_settings
+from nextn.engine.request import GenerationRequest, request_from_settings
 from nextn.engine.session import Generation, Session, TokenStream
 from nextn.errors import RequestError, UnsupportedModelError
 from nextn.files import Checkpoint, open_checkpoint
@@ -22,6 +22,7 @@ from nextn.model_size import MAX_ROWS, size_model
 from nextn.text.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
+    from nextn.engine.async_engine import AsyncEngine
     from nextn.files.sources import ModelSource
     from nextn.models.nextn_head import HeadedModel
     from nextn.text.chat_encoder import ChatEncoder
@@ -235,7 +236,7 @@ class Model:
         Closing the stream, or leaving its `with` block, ends the generation. Raises like
         `generate`, at once.
         """
-        return self._open(self._encode(prompt), settings)
+        return self._session.open(self.request(prompt, **settings))
 
     def chat(
         self,
@@ -266,7 +267,7 @@ class Model:
         **settings: Any,
     ) -> TokenStream:
         """Answer a conversation, and return the tokens as they are written; see `chat`."""
-        return self._open(self.chat_prompt(messages, template=template), settings)
+        return self.stream(self.chat_prompt(messages, template=template), **settings)
 
     def chat_prompt(
         self, messages: Sequence[Mapping[str, Any]], *, template: Mapping[str, Any] | None = None
@@ -283,6 +284,27 @@ class Model:
         if "messages" in variables:
             raise RequestError("template: 'messages' cannot be set; it is the conversation")
         return self._chat_encoder.prompt(messages, **variables)
+
+    def request(self, prompt: str | Sequence[int], **settings: Any) -> GenerationRequest:
+        """What `stream` asks of the engine, as `AsyncEngine.open` takes it.
+
+        Raises:
+            RequestError: a setting that does not exist, or a prompt that is none.
+        """
+        return request_from_settings(
+            self._encode(prompt), self.tokenizer.end_of_generation, settings
+        )
+
+    def async_engine(self) -> AsyncEngine:
+        """Hand the engine over to a thread of its own, for the tasks of the running event loop.
+
+        From now on texts are written through the `AsyncEngine` alone; the methods here that write
+        raise `RequestError`, also after it was closed.
+        """
+        from nextn.engine.async_engine import AsyncEngine
+
+        self._session.close("the engine was handed over; open texts with the AsyncEngine")
+        return AsyncEngine(self.engine)
 
     def close(self) -> None:
         """Give back memory, threads and the file; open streams end with a `RequestError`."""
@@ -306,10 +328,6 @@ class Model:
             f"<nextn.Model {self.name}: {self.checkpoint.architecture}, "
             f"context {self.context_length}, {self.executor.backend}{state}>"
         )
-
-    def _open(self, prompt: list[int], settings: Mapping[str, Any]) -> TokenStream:
-        request = request_from_settings(prompt, self.tokenizer.end_of_generation, settings)
-        return self._session.open(request)
 
     def _encode(self, prompt: str | Sequence[int]) -> list[int]:
         if isinstance(prompt, str):

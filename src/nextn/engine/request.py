@@ -31,6 +31,7 @@ class GenerationRequest:
         draft: "auto" chooses by measurement how many drafted tokens to verify per step, "off" is
             one token per step, a number from 1 to `MAX_DRAFT` verifies as many as that whenever a
             drafter has them. It changes the speed, never the text.
+        keep_control: whether control tokens have text. End tokens never have.
     """
 
     prompt: list[int]
@@ -39,6 +40,7 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     end_tokens: frozenset[int] = frozenset()
     draft: DraftSetting = "auto"
+    keep_control: bool = False
 
     def check(self, vocab_size: int, context_length: int) -> None:
         """Check that the request is possible.
@@ -51,28 +53,35 @@ class GenerationRequest:
             RequestError: names the setting, its value and what is allowed.
         """
         if not self.prompt:
-            raise RequestError("the prompt is empty; give at least one token")
+            raise RequestError("the prompt is empty; give at least one token", field="prompt")
         if len(self.prompt) >= context_length:
             raise RequestError(
                 f"the prompt has {len(self.prompt)} tokens, but the context holds {context_length} "
-                "with the answer; shorten the prompt or load the model with a larger context"
+                "with the answer; shorten the prompt or load the model with a larger context",
+                field="prompt",
             )
         for token in (min(self.prompt), max(self.prompt)):
             if not 0 <= token < vocab_size:
                 raise RequestError(
-                    f"prompt: token id {token} is outside the vocabulary; use 0 to {vocab_size - 1}"
+                    f"prompt: token id {token} is outside the vocabulary; use 0 to "
+                    f"{vocab_size - 1}",
+                    field="prompt",
                 )
         if self.max_tokens is not None and not _is_integer(self.max_tokens, 1):
             raise RequestError(
-                f"max_tokens is {self.max_tokens!r}; allowed: an integer from 1, or None"
+                f"max_tokens is {self.max_tokens!r}; allowed: an integer from 1, or None",
+                field="max_tokens",
             )
         for stop in self.stop:
             if not isinstance(stop, str) or not stop:
-                raise RequestError(f"stop: {stop!r} is no stop string; give text of any length")
+                raise RequestError(
+                    f"stop: {stop!r} is no stop string; give text of any length", field="stop"
+                )
         if self.draft not in ("auto", "off") and not _is_integer(self.draft, 1, MAX_DRAFT):
             raise RequestError(
                 f"draft is {self.draft!r}; allowed: 'auto', 'off', or an integer from 1 to "
-                f"{MAX_DRAFT}"
+                f"{MAX_DRAFT}",
+                field="draft",
             )
         self.sampling.check(vocab_size)
 
