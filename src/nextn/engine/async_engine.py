@@ -22,7 +22,7 @@ from nextn.errors import EngineError, NextnError, RequestError
 
 if TYPE_CHECKING:
     from nextn.engine.engine import Engine
-    from nextn.engine.events import Event, Token
+    from nextn.engine.events import Event, FinishReason, Token
     from nextn.engine.request import GenerationRequest
     from nextn.engine.sequence import Sequence
     from nextn.engine.statistics import Statistics
@@ -204,6 +204,11 @@ class AsyncTokenStream:
     def prompt(self) -> list[int]:
         """The token ids that the text continues."""
         return self._sequence.request.prompt
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the text ended; None until the last token has been read."""
+        return self._written[-1].finish_reason if self._written else None
 
     async def read(self) -> list[Token]:
         """The tokens written since the last call; waits for one if there is none.

@@ -12,13 +12,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nextn.server import health, openai_chat, openai_models
+from nextn.server import health, openai_chat, openai_completions, openai_models
 from nextn.server.errors import ApiError, ErrorShape, openai_shape, to_api_error
 from nextn.server.operation import Call, Family, Operation, decode_body, json_response
 from nextn.server.state import Server
 
 FAMILIES: tuple[Family, ...] = (
     openai_chat.FAMILY,
+    openai_completions.FAMILY,
     openai_models.FAMILY,
     health.FAMILY,
 )

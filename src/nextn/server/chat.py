@@ -7,6 +7,7 @@ one step of the engine. Closing the stream, or leaving its `async with` block, c
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -28,7 +29,9 @@ from nextn.server.writing import Timings, Writing, open_choices
 if TYPE_CHECKING:
     from nextn.engine.async_engine import AsyncTokenStream
     from nextn.engine.events import Token
+    from nextn.engine.request import GenerationRequest
     from nextn.engine.statistics import Statistics
+    from nextn.model import Model
     from nextn.server.models import Lease, LoadedModel
     from nextn.server.state import Server
 
@@ -181,15 +184,19 @@ async def open_chat(server: Server, model: str | None, request: ChatRequest) -> 
     """
     _check(request)
     with await server.models.acquire(model) as lease:
-        prompt = chat_prompt(lease.loaded.model, request)
-        end_tokens = lease.loaded.model.tokenizer.end_of_generation
-        requests = request.writing.requests(prompt, end_tokens, server.settings)
-        streams = open_choices(lease, requests)
+        loaded = lease.loaded.model
+
+        def prepare() -> list[GenerationRequest]:
+            prompt = chat_prompt(loaded, request)
+            return request.writing.requests(loaded, prompt, server.settings)
+
+        # Long conversations and schemas take their time; the loop serves others meanwhile.
+        streams = open_choices(lease, await asyncio.to_thread(prepare))
         return [ChatStream(lease.share(), stream, PlainParser()) for stream in streams]
 
 
-def chat_prompt(model: Any, request: ChatRequest) -> list[int]:
-    """The token ids that a conversation becomes for a `Model`.
+def chat_prompt(model: Model, request: ChatRequest) -> list[int]:
+    """The token ids that a conversation becomes.
 
     Raises:
         ApiError: the template refuses the conversation, or there is none.
@@ -198,10 +205,9 @@ def chat_prompt(model: Any, request: ChatRequest) -> list[int]:
     if request.tools and request.tool_choice != "none":
         variables["tools"] = list(request.tools)
     try:
-        prompt: list[int] = model.chat_prompt(request.messages, template=variables)
+        return model.chat_prompt(request.messages, template=variables)
     except (TemplateError, UnsupportedModelError) as error:
         raise ApiError(400, str(error), field="messages") from error
-    return prompt
 
 
 def _check(request: ChatRequest) -> None:

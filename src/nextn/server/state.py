@@ -18,7 +18,7 @@ class ServerSettings:
         draft: the draft setting of requests that do not say.
         ping_seconds: a streamed answer without anything new for so long gets a ping.
         max_body: largest body in bytes.
-        max_choices: most choices (`n`) of a request.
+        max_choices: most texts (prompts times `n`) of a request.
         max_stops: most stop strings of a request.
         max_stop_length: longest stop string in characters.
     """
@@ -27,7 +27,7 @@ class ServerSettings:
     draft: str | int = "auto"
     ping_seconds: float = 15.0
     max_body: int = 8 << 20
-    max_choices: int = 16
+    max_choices: int = 64
     max_stops: int = 16
     max_stop_length: int = 1024
 

@@ -1,7 +1,7 @@
 """What all APIs that write text share: settings of a request, and what its text took.
 
-An API turns the fields of its body into `Writing`; `Text` of several choices is written with
-`open_choices`. What was used and how long it took comes back as `Usage` and `Timings`.
+An API turns the fields of its body into `Writing`, makes requests of it, one per choice, and opens
+their streams with `open_choices`. How long a text took comes back as `Timings`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nextn.engine.request import GenerationRequest, request_from_settings
+from nextn.errors import RequestError
 from nextn.sampling.params import SEED_BITS
-from nextn.server.errors import bad_field
+from nextn.server.errors import ApiError, bad_field
 
 if TYPE_CHECKING:
     from nextn.engine.async_engine import AsyncTokenStream
     from nextn.engine.statistics import Statistics
+    from nextn.model import Model
+    from nextn.sampling import ConstraintSource
     from nextn.server.models import Lease
     from nextn.server.state import ServerSettings
 
@@ -33,6 +36,7 @@ class Writing:
         stop: the text ends before the first of these.
         draft: "auto", "off" or a number; None for the server's.
         ignore_end: write on past end tokens.
+        form: the form of the text, such as `{"json_schema": {...}}`; see `nextn.grammar`.
         choices: how many texts to write. Choice i has the seed of choice 0 plus i.
     """
 
@@ -41,6 +45,7 @@ class Writing:
     stop: tuple[str, ...] = ()
     draft: str | int | None = None
     ignore_end: bool = False
+    form: Mapping[str, Any] = field(default_factory=dict)
     choices: int = 1
 
     def check(self, settings: ServerSettings) -> None:
@@ -66,28 +71,30 @@ class Writing:
 
     def requests(
         self,
+        model: Model,
         prompt: list[int],
-        end_tokens: frozenset[int],
         settings: ServerSettings,
         *,
         keep_control: bool = False,
     ) -> list[GenerationRequest]:
         """The requests to the engine, one per choice.
 
+        It may take a while: a constraint is compiled for the form.
+
         Args:
+            model: which writes.
             prompt: token ids.
-            end_tokens: of the model.
             settings: of the server.
             keep_control: whether control tokens have text.
 
         Raises:
-            ApiError: see `check`.
+            ApiError, RequestError: see `check`, and `nextn.grammar`.
         """
         self.check(settings)
         given = {name: value for name, value in self.sampling.items() if value is not None}
         first = request_from_settings(
             prompt,
-            end_tokens,
+            model.tokenizer.end_of_generation,
             {
                 **settings.defaults,
                 **given,
@@ -96,9 +103,21 @@ class Writing:
                 "draft": settings.draft if self.draft is None else self.draft,
                 "ignore_end": self.ignore_end,
             },
+            self._constraint(model),
         )
         first = replace(first, keep_control=keep_control)
         return [first, *(_with_next_seed(first, index) for index in range(1, self.choices))]
+
+    def _constraint(self, model: Model) -> ConstraintSource | None:
+        form = {name: value for name, value in self.form.items() if value is not None}
+        if not form:
+            return None
+        try:
+            return model.grammars.from_settings(form)
+        except RequestError as error:
+            # Its message begins with the name of the field.
+            name = str(error).split(maxsplit=1)[0].rstrip(":")
+            raise ApiError(400, str(error), field=name, code="invalid_value") from error
 
 
 def _with_next_seed(request: GenerationRequest, index: int) -> GenerationRequest:
