@@ -24,15 +24,14 @@ from nextn.server.parts import (
     Reasoning,
     Text,
 )
-from nextn.server.writing import Timings, Writing, open_choices
+from nextn.server.writing import ServedText, Timings, Writing, open_texts
 
 if TYPE_CHECKING:
-    from nextn.engine.async_engine import AsyncTokenStream
     from nextn.engine.events import Token
     from nextn.engine.request import GenerationRequest
     from nextn.engine.statistics import Statistics
     from nextn.model import Model
-    from nextn.server.models import Lease, LoadedModel
+    from nextn.server.models import LoadedModel
     from nextn.server.state import Server
 
 __all__ = [
@@ -97,10 +96,9 @@ class ChatStream:
         model: the name of the model.
     """
 
-    def __init__(self, lease: Lease, stream: AsyncTokenStream, parser: Parser) -> None:
-        self.model = lease.loaded.name
-        self._lease = lease
-        self._stream = stream
+    def __init__(self, text: ServedText, parser: Parser) -> None:
+        self.model = text.loaded.name
+        self._text = text
         self._parser = parser
         self._called = False
         self._reason: str | None = None
@@ -108,27 +106,27 @@ class ChatStream:
     @property
     def loaded(self) -> LoadedModel:
         """The model that writes."""
-        return self._lease.loaded
+        return self._text.loaded
 
     @property
     def prompt(self) -> list[int]:
         """The token ids of the prompt."""
-        return self._stream.prompt
+        return self._text.stream.prompt
 
     @property
     def seed(self) -> int:
         """The seed of the noise."""
-        return self._stream.seed
+        return self._text.stream.seed
 
     @property
     def statistics(self) -> Statistics:
         """Counts and times; final after the last delta."""
-        return self._stream.statistics
+        return self._text.statistics
 
     @property
     def timings(self) -> Timings:
         """The same in llama.cpp's words."""
-        return Timings.of(self._stream.statistics)
+        return Timings.of(self._text.statistics)
 
     @property
     def finish_reason(self) -> ChatFinish:
@@ -143,9 +141,8 @@ class ChatStream:
         Raises:
             NextnError: see `AsyncTokenStream.read`.
         """
-        tokens = await self._stream.read()
-        if not tokens:
-            self.close()
+        tokens = await self._text.read()
+        if tokens is None:
             return None
         parts = self._parser.push("".join([token.text for token in tokens]))
         if tokens[-1].finish_reason is not None:
@@ -157,8 +154,7 @@ class ChatStream:
 
     def close(self) -> None:
         """Cancel the answer if it is not finished, and let go of the model."""
-        self._stream.close()
-        self._lease.release()
+        self._text.close()
 
     async def __aiter__(self) -> AsyncIterator[ChatDelta]:
         while (delta := await self.read()) is not None:
@@ -191,8 +187,8 @@ async def open_chat(server: Server, model: str | None, request: ChatRequest) -> 
             return request.writing.requests(loaded, prompt, server.settings)
 
         # Long conversations and schemas take their time; the loop serves others meanwhile.
-        streams = open_choices(lease, await asyncio.to_thread(prepare))
-        return [ChatStream(lease.share(), stream, PlainParser()) for stream in streams]
+        texts = open_texts(server, lease, await asyncio.to_thread(prepare))
+        return [ChatStream(text, PlainParser()) for text in texts]
 
 
 def chat_prompt(model: Model, request: ChatRequest) -> list[int]:
