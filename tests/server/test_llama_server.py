@@ -78,13 +78,13 @@ def _metrics(server: RunningServer) -> dict[str, float]:
     kinds = {}
     for line in server.get("/metrics").text.splitlines():
         if line.startswith("#"):
-            assert re.fullmatch(r"# (HELP|TYPE) [a-zA-Z_:]+ .+", line)
+            assert re.fullmatch(r"# (HELP|TYPE) [a-zA-Z0-9_:]+ .+", line)
             if line.startswith("# TYPE"):
                 _, _, name, kind = line.split()
                 assert name not in kinds
                 kinds[name] = kind
         else:
-            sample = re.fullmatch(r"([a-zA-Z_:]+)\{(\w+=\"[^\"]*\",?)+\} [0-9.e+-]+", line)
+            sample = re.fullmatch(r"([a-zA-Z0-9_:]+)\{(\w+=\"[^\"]*\",?)+\} [0-9.e+-]+", line)
             assert sample, line
             base = re.sub(r"_(bucket|sum|count)$", "", sample[1])
             assert base in kinds or sample[1] in kinds

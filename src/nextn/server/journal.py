@@ -116,8 +116,8 @@ class _People(logging.Formatter):
     """The time, and a sentence."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = getattr(record, "fields", None)
-        text = super().format(record) if fields is None else _sentence(fields)
+        fields = getattr(record, "fields", None) or {}
+        text = _sentence(fields) if "status" in fields else super().format(record)
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         return f"{clock} {text}"
 
