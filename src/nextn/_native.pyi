@@ -127,6 +127,7 @@ class Executor:
         slots: NDArray[np.int32],
         wants_logits: NDArray[np.bool_],
         block_tables: NDArray[np.int32],
+        vocab_size: int,
         depths: NDArray[np.int32],
         temperature: NDArray[np.float64],
         top_k: NDArray[np.int32],

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextn import _native
-from nextn.backends.base import BLOCK_TOKENS, Rows, check_rows
+from nextn.backends.base import BLOCK_TOKENS, Rows
 from nextn.backends.cpu.threads import check_threads, default_threads
-from nextn.backends.drafting import Chains, Drafted, check_chains
+from nextn.backends.drafting import Chains, Drafted
 from nextn.errors import UnsupportedModelError
 from nextn.files import Checkpoint
 from nextn.plan import (
@@ -123,7 +123,6 @@ class CpuExecutor:
 
     def step(self, rows: Rows) -> NDArray[np.float32]:
         """See `Executor.step`."""
-        check_rows(rows, self)
         return self._native.step(
             rows.tokens,
             rows.positions,
@@ -137,8 +136,6 @@ class CpuExecutor:
         """See `Executor.draft`."""
         if not self.has_head:
             raise ValueError("[draft] the executor has no head")
-        check_rows(rows, self)
-        check_chains(rows, chains, block_count=self.block_count)
         drafted = Drafted.empty(chains)
         self._native.draft(
             rows.tokens,
@@ -146,6 +143,7 @@ class CpuExecutor:
             rows.slots,
             rows.wants_logits,
             rows.block_tables,
+            self.vocab_size,
             chains.depths,
             chains.temperature,
             chains.top_k,
