@@ -24,18 +24,24 @@ ends with status 130.
 
 def render() -> str:
     """The whole page."""
-    parts = [_HEADER]
-    for name in application.list_commands(click.Context(application)):
-        command = application.get_command(click.Context(application), name)
+    sections = ("\n".join(_section(*each)) + "\n" for each in _verbs(application, "nextn"))
+    return "\n".join((_HEADER, *sections))
+
+
+def _verbs(group: click.Group, called: str) -> Iterator[tuple[str, click.Command]]:
+    """All verbs of a group with their full names; those of a group within follow it."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
         if command is None:
-            raise LookupError(f"nextn has no verb {name!r}")
-        parts.append("\n".join(_section(command)) + "\n")
-    return "\n".join(parts)
+            raise LookupError(f"{called} has no verb {name!r}")
+        yield f"{called} {name}", command
+        if isinstance(command, click.Group):
+            yield from _verbs(command, f"{called} {name}")
 
 
-def _section(command: click.Command) -> Iterator[str]:
-    context = click.Context(command, info_name=f"nextn {command.name}", **command.context_settings)
-    yield f"## nextn {command.name}"
+def _section(called: str, command: click.Command) -> Iterator[str]:
+    context = click.Context(command, info_name=called, **command.context_settings)
+    yield f"## {called}"
     yield ""
     yield f"`{' '.join([context.command_path, *command.collect_usage_pieces(context)])}`"
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):

@@ -18,11 +18,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from fuzz.seeds import SEEDS  # noqa: E402 (the path must be set first)
+from fuzz.seeds import MOST_INPUT_BYTES, SEEDS  # noqa: E402 (the path must be set first)
 
 MOST_MEGABYTES = 512
 MOST_SECONDS = 10
-MOST_INPUT_BYTES = 16_384
 LEAST_RUN_SECONDS = 5
 _PROGRESS = re.compile(r"#(\d+)\s.*cov: (\d+) ft: (\d+) corp: (\d+)")
 

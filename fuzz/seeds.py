@@ -7,10 +7,28 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.support.gguf_bytes import GgufBytes
+from tests.support.gguf_bytes import (
+    BOOL,
+    I32,
+    STRING,
+    U32,
+    GgufBytes,
+    array_entry,
+    number,
+    number_entry,
+    string,
+    tensor_entry,
+    text_entry,
+)
 from tests.support.small_models import small_model
 from tests.support.tiny_gguf import TinyHead, write_tiny_model
 from tests.support.tiny_tokenizers import CHATML_TEMPLATE, byte_level_bpe, sentencepiece
+
+MOST_INPUT_BYTES = 16_384
+"""Larger inputs are cut off."""
+
+F32, TENSOR_I32 = 0, 26
+"""Block formats of tensors."""
 
 
 def checkpoints() -> list[bytes]:
@@ -41,6 +59,37 @@ def _model_with_a_head() -> bytes:
         sizes = {"hidden": 32, "layers": 1, "heads": 2, "kv_heads": 1, "ffn": 32}
         write_tiny_model(path, "llama", head=head, **sizes)
         return path.read_bytes()
+
+
+def written() -> list[bytes]:
+    """Model files without heads, and a small one with a head in each way that keys can tell it."""
+    names = ["token_embd.weight", "blk.0.attn_norm.weight", "blk.1.attn_norm.weight"]
+    names += ["blk.2.attn_norm.weight", "blk.2.nextn.enorm.weight", "blk.2.nextn.draft_vocab"]
+    kinds = [F32, F32, F32, F32, F32, TENSOR_I32]
+    tensors = [
+        tensor_entry(name, (8,) if n else (8, 2), kind, n * 64)
+        for n, (name, kind) in enumerate(zip(names, kinds, strict=True))
+    ]
+    keys = [
+        text_entry("general.architecture", "llama"),
+        text_entry("general.name", "small"),
+        number_entry("llama.block_count", U32, 3),
+        number_entry("llama.embedding_length", U32, 8),
+        number_entry("llama.nextn_predict_layers", U32, 1),
+    ]
+    lists = [
+        array_entry("llama.attention.head_count_kv", I32, [number(I32, n) for n in (0, 1, 2)]),
+        array_entry("llama.recurrent", BOOL, [number(BOOL, n) for n in (1, 1, 0)]),
+        array_entry("tokenizer.ggml.tokens", STRING, [string("a"), string("b")]),
+        text_entry("nextn.head.trunk", "another"),
+    ]
+    data = bytes(range(8)) * 48
+    return [
+        *(content for content in checkpoints() if len(content) < MOST_INPUT_BYTES),
+        GgufBytes(metadata=keys, tensors=tensors, data=data).build(),
+        GgufBytes(metadata=keys[:4] + lists, tensors=tensors, data=data).build(),
+        GgufBytes(metadata=keys + lists, tensors=tensors[::-1], data=data).build(),
+    ]
 
 
 def tokenizers() -> list[bytes]:
@@ -94,5 +143,10 @@ def templates() -> list[bytes]:
     return [*real, *(text.encode() for text in small)]
 
 
-SEEDS = {"checkpoint": checkpoints, "tokenizer": tokenizers, "template": templates}
+SEEDS = {
+    "checkpoint": checkpoints,
+    "writer": written,
+    "tokenizer": tokenizers,
+    "template": templates,
+}
 """What makes the seeds of each target."""
