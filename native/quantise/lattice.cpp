@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <initializer_list>
 
 #include "formats/block_formats.h"
 
@@ -84,16 +83,23 @@ bool encode_q4_0_lattice(const float* x, uint8_t* out) {
         int codes[kColumns];
         // A scale that comes from a rounded value is itself up to half a unit off.
         if (!codes_on(x, first, 2.0F, codes)) continue;
-        const float fitted = refined(x, codes);
+        const uint16_t fitted = float_to_half(refined(x, codes));
+        const uint16_t rounded = float_to_half(rounded_to_bfloat(half_to_float(fitted)));
         uint16_t best = 0;
         int most = -1;
-        for (const float d : {first, rounded_to_bfloat(fitted), fitted}) {
-            const uint16_t half = float_to_half(d);
+        const auto try_scale = [&](uint16_t half) {
             const int exact = exact_values(x, half_to_float(half), codes);
             if (exact > most) {
                 most = exact;
                 best = half;
             }
+        };
+        try_scale(float_to_half(first));
+        try_scale(rounded);
+        // A bfloat16 is eight float16 wide.
+        for (int steps = 0; steps <= 4 && most < kColumns; ++steps) {
+            try_scale(static_cast<uint16_t>(fitted + steps));
+            try_scale(static_cast<uint16_t>(fitted - steps));
         }
         int checked[kColumns];
         if (!codes_on(x, half_to_float(best), 1.0F, checked)) continue;

@@ -38,6 +38,7 @@ float largest_value(BlockType type) {
         case BlockType::Q6_K: return kHalf * 128.0F * 32.0F;
         case BlockType::IQ4_NL: return kHalf * 127.0F;
         case BlockType::NVFP4: return 448.0F * 6.0F;
+        case BlockType::MXFP4: return 1e15F;  // beyond, squares of errors would overflow
         default: return std::numeric_limits<float>::max();
     }
 }

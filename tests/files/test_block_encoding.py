@@ -213,7 +213,8 @@ def test_values_that_are_not_finite_are_refused_by_row(block_type: BlockType, ba
 
 
 @pytest.mark.parametrize(
-    "name", ["F16", "Q8_0", "Q4_0", "Q4_1", "Q5_1", "Q4_K", "Q6_K", "IQ4_NL", "NVFP4"]
+    "name",
+    ["F16", "Q8_0", "Q4_0", "Q4_1", "Q5_1", "Q4_K", "Q6_K", "IQ4_NL", "NVFP4", "MXFP4"],
 )
 def test_values_too_large_for_a_float16_scale_are_refused(name: str) -> None:
     values = values_like_weights(4)

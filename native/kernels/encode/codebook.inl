@@ -108,25 +108,43 @@ static inline const float* or_ones(const float* importance) {
     return importance != nullptr ? importance : ones;
 }
 
+// The weighted squared error of 32 values with one scale: here the lanes are values.
+static inline float mxfp4_error(const float* x, const float* w, float scale) {
+    const F factor = f_set(scale);
+    const F inverse = f_set(1.0F / scale);
+    F error = f_zero();
+    for (int i = 0; i < 32; i += kLanes) {
+        const F magnitude = f_abs(f_load(x + i));
+        const F rest = f_sub(magnitude, f_mul(factor, nearest_fp4(f_mul(magnitude, inverse))));
+        error = f_add(error, f_mul(f_load(w + i), f_mul(rest, rest)));
+    }
+    return f_sum(error);
+}
+
 // Powers of two around the one that lets the largest magnitude reach the largest codes; a smaller
 // one cuts it off, which is often better.
 static void encode_mxfp4(const float* x, const float* importance, uint8_t* out) {
-    const float highest = __builtin_fabsf(extreme_of(x, 32));
+    const float* w = or_ones(importance);
+    const float highest = f_highest(f_max(f_abs(f_load(x)), f_abs(f_load(x + 16))));
     uint32_t bits;
     __builtin_memcpy(&bits, &highest, sizeof bits);
     // 4 * 2^(byte - 127) is the power of two below the largest magnitude.
     const int middle = static_cast<int>(bits >> 23) - 2;
-    int powers[kLanes];
-    float scales[kLanes];
-    for (int i = 0; i < kLanes; ++i) {
-        const int power = middle + i % 4 - 1;
-        powers[i] = power < 0 ? 0 : (power < kFirstBadPower ? power : kFirstBadPower - 1);
-        scales[i] = half_of_e8m0(static_cast<uint8_t>(powers[i]));
+    int best = 0;
+    float lowest = kHuge;
+    const int powers[3] = {middle, middle + 1, middle - 1};
+    for (const int power : powers) {
+        // Reciprocals of the smallest and largest powers are subnormal or infinite.
+        if (power < 2 || power >= kFirstBadPower) continue;
+        const float error = mxfp4_error(x, w, half_of_e8m0(static_cast<uint8_t>(power)));
+        if (error < lowest) {
+            lowest = error;
+            best = power;
+        }
     }
-    const int best = lowest_lane(fp4_errors(x, or_ones(importance), 32, f_load(scales)));
-    out[0] = static_cast<uint8_t>(highest > 0.0F ? powers[best] : 0);
+    out[0] = static_cast<uint8_t>(best);
     uint8_t codes[32];
-    fp4_codes(x, 32, scales[best], codes);
+    fp4_codes(x, 32, best == 0 ? 0.0F : half_of_e8m0(static_cast<uint8_t>(best)), codes);
     write_nibbles(codes, out + 1);
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,10 +29,12 @@ class Encoder:
     Attributes:
         path: the model that they come from, for messages.
         threads: threads that compute.
+        lattice: names of tensors that lie on the lattice of Q4_0, which it then keeps exactly.
     """
 
     path: Path
     threads: int
+    lattice: Collection[str] = ()
 
     def encoded(
         self, name: str, tensor: NewTensor, target: BlockType, inputs: InputSquares | None
@@ -73,7 +75,7 @@ class Encoder:
                         columns,
                         importance=importance,
                         threads=self.threads,
-                        lattice=target == Q4_0,
+                        lattice=target == Q4_0 and name in self.lattice,
                     )
                 except BadValueError as error:
                     row = matrix * rows_per_matrix + start + error.row

@@ -91,7 +91,8 @@ def quantise_file(
             source.tensors, ModelShape.of(source), settings, with_importance=matrix is not None
         )
         notes = _head_notes(source, plans)
-        notes += lattice_notes(lattice_matrices(source.tensors), plans)
+        lattice = lattice_matrices(source.tensors)
+        notes += lattice_notes(lattice, plans)
         if matrix is not None:
             notes += importance_notes(matrix, entries, plans)
         if output is None:
@@ -101,7 +102,7 @@ def quantise_file(
             {name: TensorCopy.of(tensor) for name, tensor in source.tensors.items()},
             plans,
             entries,
-            Encoder(source.path, threads),
+            Encoder(source.path, threads, lattice),
         )
         write_gguf(
             output,
