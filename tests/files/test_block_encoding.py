@@ -288,6 +288,16 @@ def test_weights_on_the_lattice_of_q4_0_are_kept_exactly(
     assert lattice_share(values.reshape(-1)) == 1.0
 
 
+@pytest.mark.parametrize("block_type", QUANTISED)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_quantising_again_costs_little(block_type: BlockType, weighted: bool) -> None:
+    importance = uneven_importance() if weighted else None
+    values = values_like_weights(64, seed=6)
+    first = decode(block_type, encode(block_type, values, importance))
+    second = squared_error(block_type, encode(block_type, first, importance), first)
+    assert np.sqrt(second.mean()) < 0.3 * np.sqrt(((first - values) ** 2).mean())
+
+
 def test_other_weights_are_on_no_lattice() -> None:
     values = bfloat16(values_like_weights(64))
     assert lattice_share(values.reshape(-1)) == 0.0

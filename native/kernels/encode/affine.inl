@@ -6,16 +6,23 @@ struct Affine {
     float minimum;
 };
 
-// Scale and minimum for codes 0 .. most with the least weighted squared error. `kBelowZero` says
-// that the minimum must not be above zero. As fit_symmetric, with two unknowns.
+// Scales and minima, good ones in all lanes.
+struct AffineLanes {
+    F scale;
+    F minimum;
+    float sum_w;  // of the weights
+};
+
+// Scales and minima for codes 0 .. most with small weighted squared errors. `kBelowZero` says that
+// the minimum must not be above zero. As fit_symmetric_lanes, with two unknowns.
 template <bool kBelowZero>
-static Affine fit_affine(const float* x, const float* w, int count, float most) {
+static AffineLanes fit_affine_lanes(const float* x, const float* w, int count, float most) {
     constexpr int kPasses = 3;
     float low;
     float high;
     range_of(x, count, &low, &high);
     if (kBelowZero && low > 0.0F) low = 0.0F;
-    if (!(high - low > kTiny)) return {0.0F, low};
+    if (!(high - low > kTiny)) return {f_zero(), f_set(low), 0.0F};
     float wx[32];
     multiply(w, x, count, wx);
     F parts_w = f_zero();
@@ -31,7 +38,6 @@ static Affine fit_affine(const float* x, const float* w, int count, float most) 
     F minimum = f_set(low);
     F inverse = f_div(f_add(top, ascending(-1.2F, 0.2F)), f_set(high - low));
     F scale = f_zero();
-    F gain = f_zero();
     for (int pass = 0; pass < kPasses; ++pass) {
         F sum_l = f_zero();
         F sum_ll = f_zero();
@@ -54,15 +60,34 @@ static Affine fit_affine(const float* x, const float* w, int count, float most) 
         if (kBelowZero) minimum = f_min(minimum, f_zero());
         scale = f_div(f_sub(sum_xl, f_mul(minimum, sum_l)), f_max(sum_ll, tiny));
         inverse = f_div(f_set(1.0F), f_max(scale, tiny));
-        // How much smaller the error is than that of zeros: twice the products with x, less the
-        // square of what is written.
-        const F square =
-            f_add(f_mul(scale, f_add(f_mul(scale, sum_ll), f_mul(minimum, f_add(sum_l, sum_l)))),
-                  f_mul(minimum, f_mul(minimum, sum_w)));
-        const F product = f_add(f_mul(scale, sum_xl), f_mul(minimum, sum_x));
-        gain = f_sub(f_add(product, product), square);
     }
-    const int best = lowest_lane(f_sub(f_zero(), gain));
+    return {scale, minimum, lane(sum_w, 0)};
+}
+
+// The best of 32 values' scales and minima by the error itself. The gain would not do: where an
+// exact fit is possible, as for weights that were quantised before, rounding hides it among others
+// that are near. `kHalf` rounds them first to the float16 that they become; otherwise they will be
+// one of 64 steps, and of equal fits, whose codes differ by one everywhere, that with the smaller
+// minimum loses less by it.
+template <bool kBelowZero, bool kHalf>
+static Affine fit_affine(const float* x, const float* w, float most) {
+    const AffineLanes fits = fit_affine_lanes<kBelowZero>(x, w, 32, most);
+    const F scale = kHalf ? f_as_half(fits.scale) : fits.scale;
+    const F minimum = kHalf ? f_as_half(fits.minimum) : fits.minimum;
+    const F inverse = f_div(f_set(1.0F), f_max(scale, f_set(kTiny)));
+    F error = f_zero();
+    for (int i = 0; i < 32; ++i) {
+        const F shifted = f_sub(f_set(x[i]), minimum);
+        const F code = f_round(f_clamp(f_mul(shifted, inverse), f_zero(), f_set(most)));
+        const F rest = f_sub(shifted, f_mul(scale, code));
+        error = f_add(error, f_mul(f_set(w[i]), f_mul(rest, rest)));
+    }
+    if (!kHalf) {
+        // The variance of rounding to such steps, if this minimum is the largest of its block.
+        const F spread = f_set(fits.sum_w / (12.0F * 63.0F * 63.0F));
+        error = f_add(error, f_mul(spread, f_mul(minimum, minimum)));
+    }
+    const int best = lowest_lane(error);
     return {lane(scale, best), lane(minimum, best)};
 }
 
@@ -72,10 +97,10 @@ static void encode_affine(const float* x, const float* importance, float mean_sq
     const float most = static_cast<float>(kLevels - 1);
     float w[32];
     weigh(x, importance, mean_square, 32, w);
-    const Affine fit = fit_affine<false>(x, w, 32, most);
+    const Affine fit = fit_affine<false, true>(x, w, most);
     float codes[32];
     uint8_t bytes[32];
-    codes_of(x, 32, rounded_to_half(fit.scale), rounded_to_half(fit.minimum), 0.0F, most, codes);
+    codes_of(x, 32, fit.scale, fit.minimum, 0.0F, most, codes);
     to_bytes(codes, 32, 0.0F, bytes);
     write_half(out, fit.scale);
     write_half(out + 2, fit.minimum);
@@ -214,7 +239,7 @@ static void encode_k(const float* x, const float* importance, uint8_t* out) {
     float highest_scale = 0.0F;
     float highest_minimum = 0.0F;
     for (int j = 0; j < 8; ++j) {
-        fits[j] = fit_affine<true>(x + 32 * j, w + 32 * j, 32, most);
+        fits[j] = fit_affine<true, false>(x + 32 * j, w + 32 * j, most);
         if (fits[j].scale > highest_scale) highest_scale = fits[j].scale;
         if (-fits[j].minimum > highest_minimum) highest_minimum = -fits[j].minimum;
     }

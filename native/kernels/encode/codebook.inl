@@ -22,7 +22,7 @@ static inline F nearest_fp4(const F& y) {
 }
 
 // The scale for IQ4_NL; see fit_symmetric.
-static float fit_iq4(const float* x, const float* w) {
+static float best_half_iq4(const float* x, const float* w) {
     constexpr int kPasses = 3;
     const float extreme = extreme_of(x, 32);
     if (!(__builtin_fabsf(extreme) > kTiny)) return 0.0F;
@@ -34,7 +34,6 @@ static float fit_iq4(const float* x, const float* w) {
     }
     F inverse = f_load(starts);
     F scale = f_zero();
-    F score = f_zero();
     for (int pass = 0; pass < kPasses; ++pass) {
         F sum_xl = f_zero();
         F sum_ll = f_zero();
@@ -46,10 +45,17 @@ static float fit_iq4(const float* x, const float* w) {
             sum_ll = f_add(sum_ll, f_mul(weighted, value));
         }
         scale = f_div(sum_xl, f_max(sum_ll, f_set(kTiny)));
-        score = f_mul(scale, sum_xl);
         inverse = f_div(f_set(1.0F), scale);
     }
-    return lane(scale, lowest_lane(f_sub(f_zero(), score)));
+    scale = f_as_half(scale);
+    inverse = f_div(f_set(1.0F), scale);
+    F error = f_zero();
+    for (int i = 0; i < 32; ++i) {
+        const F v = f_set(x[i]);
+        const F rest = f_sub(v, f_mul(scale, nearest_iq4(f_mul(v, inverse))));
+        error = f_add(error, f_mul(f_set(w[i]), f_mul(rest, rest)));
+    }
+    return lane(scale, lowest_lane(error));
 }
 
 static void encode_iq4_nl(const float* x, const float* importance, float mean_square,
@@ -60,9 +66,8 @@ static void encode_iq4_nl(const float* x, const float* importance, float mean_sq
     } else {
         weigh_alone(x, 32, w);
     }
-    const float d = fit_iq4(x, w);
-    const float stored = rounded_to_half(d);
-    const float inverse = __builtin_fabsf(stored) > kTiny ? 1.0F / stored : 0.0F;
+    const float d = best_half_iq4(x, w);
+    const float inverse = __builtin_fabsf(d) > kTiny ? 1.0F / d : 0.0F;
     int codes[32] = {};
     for (int k = 0; k < 15; ++k) {
         const float middle = 0.5F * static_cast<float>(kIq4Values[k] + kIq4Values[k + 1]);

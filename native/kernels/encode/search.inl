@@ -48,16 +48,23 @@ static inline int lowest_lane(const F& x) {
     return best;
 }
 
+// Each lane rounded to a float16.
+static inline F f_as_half(const F& x) {
+    uint16_t halves[kLanes];
+    f_to_half(halves, x);
+    return f_from_half(halves);
+}
+
 static inline float rounded_to_half(float x) { return half_to_float(float_to_half(x)); }
 
-// The float16 for the scale of scales. Among subnormal ones, whose steps are large, the next larger
-// one: the whole scales below it can then still reach what is wanted.
+// The float16 for the scale of scales. Subnormal ones have large steps: where the nearest is so
+// much smaller that the largest whole scale could not reach what is wanted, the next larger one.
 static inline float unit_as_half(float x) {
     const uint16_t bits = float_to_half(x);
     const float nearest = half_to_float(bits);
-    const bool short_of_it = __builtin_fabsf(nearest) < __builtin_fabsf(x);
-    return short_of_it && (bits & 0x7C00) == 0 ? half_to_float(static_cast<uint16_t>(bits + 1))
-                                               : nearest;
+    const bool too_small = __builtin_fabsf(nearest) * (1.0F + 1.0F / 256.0F) < __builtin_fabsf(x);
+    return too_small && (bits & 0x7C00) == 0 ? half_to_float(static_cast<uint16_t>(bits + 1))
+                                             : nearest;
 }
 
 static inline void write_half(uint8_t* out, float x) {

@@ -1,15 +1,15 @@
 // kernels/encode/symmetric.inl: formats of value = scale * code, with codes of both signs: Q6_K,
 // and Q4_0 and Q5_0 when columns have an importance.
 
-// The scale for codes -half .. half - 1 with the least weighted squared error.
+// Scales for codes -half .. half - 1 with small weighted squared errors.
 //
 // Each lane starts from a scale that puts the extreme near the last code of one side, and then
 // alternates: codes for the scale, the best scale for the codes (Lloyd's method), which never makes
 // the error larger.
-static float fit_symmetric(const float* x, const float* w, int count, float half) {
+static F fit_symmetric_lanes(const float* x, const float* w, int count, float half) {
     constexpr int kPasses = 3;
     const float extreme = extreme_of(x, count);
-    if (!(__builtin_fabsf(extreme) > kTiny)) return 0.0F;
+    if (!(__builtin_fabsf(extreme) > kTiny)) return f_zero();
     float starts[kLanes];
     for (int i = 0; i < 8; ++i) {
         const float shift = 0.3F * static_cast<float>(i) - 0.9F;
@@ -20,7 +20,6 @@ static float fit_symmetric(const float* x, const float* w, int count, float half
     const F low = f_set(-half);
     const F high = f_set(half - 1.0F);
     F scale = f_zero();
-    F score = f_zero();
     for (int pass = 0; pass < kPasses; ++pass) {
         F sum_xl = f_zero();
         F sum_ll = f_zero();
@@ -32,10 +31,27 @@ static float fit_symmetric(const float* x, const float* w, int count, float half
             sum_ll = f_add(sum_ll, f_mul(weighted, code));
         }
         scale = f_div(sum_xl, f_max(sum_ll, f_set(kTiny)));
-        score = f_mul(scale, sum_xl);  // what the error is smaller than with all codes zero
         inverse = f_div(f_set(1.0F), scale);
     }
-    return lane(scale, lowest_lane(f_sub(f_zero(), score)));
+    return scale;
+}
+
+// The best of them by the error itself. What it is smaller than with zeros would not do: where an
+// exact fit is possible, as for weights that were quantised before, rounding hides it among others
+// that are near. `kHalf` rounds scales first to the float16 that they become.
+template <bool kHalf>
+static float fit_symmetric(const float* x, const float* w, int count, float half) {
+    const F fits = fit_symmetric_lanes(x, w, count, half);
+    const F scale = kHalf ? f_as_half(fits) : fits;
+    const F inverse = f_div(f_set(1.0F), scale);
+    F error = f_zero();
+    for (int i = 0; i < count; ++i) {
+        const F v = f_set(x[i]);
+        const F code = f_round(f_clamp(f_mul(v, inverse), f_set(-half), f_set(half - 1.0F)));
+        const F rest = f_sub(v, f_mul(scale, code));
+        error = f_add(error, f_mul(f_set(w[i]), f_mul(rest, rest)));
+    }
+    return lane(scale, lowest_lane(error));
 }
 
 template <int kLevels>
@@ -44,10 +60,10 @@ static void encode_symmetric(const float* x, const float* importance, float mean
     const float half = static_cast<float>(kLevels / 2);
     float w[32];
     weigh(x, importance, mean_square, 32, w);
-    const float scale = fit_symmetric(x, w, 32, half);
+    const float scale = fit_symmetric<true>(x, w, 32, half);
     float codes[32];
     uint8_t bytes[32];
-    codes_of(x, 32, rounded_to_half(scale), 0.0F, -half, half - 1.0F, codes);
+    codes_of(x, 32, scale, 0.0F, -half, half - 1.0F, codes);
     to_bytes(codes, 32, half, bytes);
     write_half(out, scale);
     if (kLevels == 32) write_fifth_bits(bytes, out + 2);
@@ -127,7 +143,8 @@ static void encode_q6_k(const float* x, const float* importance, uint8_t* out) {
         weigh_alone(x, 256, w);
     }
     float wanted[16];
-    for (int j = 0; j < 16; ++j) wanted[j] = fit_symmetric(x + 16 * j, w + 16 * j, 16, 32.0F);
+    for (int j = 0; j < 16; ++j)
+        wanted[j] = fit_symmetric<false>(x + 16 * j, w + 16 * j, 16, 32.0F);
     Q6Block best;
     best.d = unit_as_half(extreme_of(wanted, 16) / -128.0F);
     settle_q6(x, w, wanted, &best);
