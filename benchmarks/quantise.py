@@ -221,7 +221,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     for part in wanted:
         entries = matrix if part == "divergence_with_importance" else None
         result[part] = {}
-        for name in COMPARED:
+        for name in arguments.types:
             imatrix = None if entries is None else entries.path
             quantise_file(source, ours, Settings(name), imatrix=imatrix)
             llama_quantize(source, theirs, name, arguments.threads, entries)
@@ -250,7 +250,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="smollm2")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--tokens", type=int, default=1024, help="that divergence is measured on")
+    parser.add_argument("--types", nargs="+", choices=FILE_TYPES, default=list(COMPARED))
+    parser.add_argument("--tokens", type=int, default=512, help="that divergence is measured on")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5, help="for times")
     parser.add_argument("--folder", type=Path, help="for files; by default a temporary one")
