@@ -28,7 +28,13 @@ from machine import write_result
 from nextn.files import open_checkpoint
 from nextn.files.sources import resolve
 from nextn.models.head_tensors import trunk_blocks
-from nextn.models.nextn_head import draft_vocabulary_name, load_head_plan
+from nextn.models.nextn_head import (
+    OUTPUT_KEY,
+    OUTPUT_OF_TRUNK,
+    draft_vocabulary_name,
+    load_head_plan,
+    own_output_name,
+)
 from nextn.prompts import CATEGORIES
 from nextn.prompts import load as load_prompts
 from nextn.train.export import export_head
@@ -82,12 +88,15 @@ def write_changed(
     """Write a head whose weights are changed."""
     with open_checkpoint(resolve(model).path) as trunk, open_checkpoint(head) as file:
         headed = load_head_plan(trunk, file)
-        vocabulary = draft_vocabulary_name(trunk_blocks(trunk))
+        blocks = trunk_blocks(trunk)
+        left_out = {draft_vocabulary_name(blocks)}
+        if file.string(OUTPUT_KEY, "") == OUTPUT_OF_TRUNK:
+            left_out.add(own_output_name(blocks))
         rng = np.random.default_rng(0)
         values = {
             name: change(name, file.tensors[name].decode(), rng)
             for name in headed.tensors
-            if name != vocabulary
+            if name not in left_out
         }
         ids = headed.head.token_ids or tuple(range(headed.trunk.vocab_size))
         export_head(target, trunk, values, np.array(ids, np.int32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.support.gguf_bytes import (
     text_entry,
 )
 from tests.support.small_models import small_model
+from tests.support.tiny_checkpoints import write_tiny_checkpoint
 from tests.support.tiny_gguf import TinyHead, write_tiny_model
 from tests.support.tiny_tokenizers import CHATML_TEMPLATE, byte_level_bpe, sentencepiece
 
@@ -143,8 +145,41 @@ def templates() -> list[bytes]:
     return [*real, *(text.encode() for text in small)]
 
 
+def safetensors() -> list[bytes]:
+    """JSON as `target_safetensors.py` reads it: tiny checkpoints, and one weight of each layout."""
+    sizes = {"hidden": 16, "layers": 1, "heads": 1, "kv_heads": 1, "head_dim": 16, "ffn": 16}
+    seeds = []
+    with tempfile.TemporaryDirectory() as name:
+        for index, (family, head, way) in enumerate(
+            [("llama", None, "deepseek"), ("qwen3", TinyHead(), "qwen")]
+        ):
+            folder = Path(name) / str(index)
+            write_tiny_checkpoint(folder, family, head=head, way=way, **sizes)
+            seeds.append(_as_json(folder))
+        vectors = Path(__file__).parents[1] / "tests" / "files" / "safetensors" / "data"
+        for index, path in enumerate(sorted(vectors.glob("*.safetensors"))):
+            folder = Path(name) / f"vector{index}"
+            folder.mkdir()
+            shutil.copy(path, folder / "model.safetensors")
+            seeds.append(_as_json(folder))
+    return [json.dumps(seed).encode() for seed in seeds]
+
+
+def _as_json(folder: Path) -> dict[str, Any]:
+    files, others = {}, {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix == ".json":
+            others[path.name] = json.loads(path.read_text())
+        else:
+            content = path.read_bytes()
+            end = 8 + int.from_bytes(content[:8], "little")
+            files[path.name] = {"header": json.loads(content[8:end])}
+    return {"files": files, "json": others}
+
+
 SEEDS = {
     "checkpoint": checkpoints,
+    "safetensors": safetensors,
     "writer": written,
     "tokenizer": tokenizers,
     "template": templates,

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #include <stdexcept>
 
 #if defined(__x86_64__)
@@ -13,10 +14,14 @@ namespace nextn {
 
 namespace {
 
-// Spins before a waiting thread gives its core away: about 50 microseconds at a barrier, and about
-// a millisecond between steps, during which the next step usually arrives.
+// Spins before a waiting thread gives its core away at a barrier: some 50 microseconds.
 constexpr int kBarrierSpins = 2000;
-constexpr int kIdleSpins = 20000;
+
+// How long a thread spins for the next work before it sleeps: to wake it takes a tenth of a
+// millisecond, and between steps and drafts whoever asked for the text does something with it. How
+// long a pause takes differs by processor, so this is a time, and read now and then.
+constexpr std::chrono::microseconds kIdle{2000};
+constexpr int kSpinsPerLook = 64;
 
 void pause_briefly() {
 #if defined(__x86_64__)
@@ -92,10 +97,13 @@ void ThreadPool::run(const std::function<void(int)>& work) {
 }
 
 bool ThreadPool::wait_for_job(uint64_t seen) {
-    for (int spins = 0; spins < kIdleSpins; ++spins) {
-        if (job_.load(std::memory_order_acquire) != seen) return !stopping_.load();
-        pause_briefly();
-    }
+    const auto sleeping = std::chrono::steady_clock::now() + kIdle;
+    do {
+        for (int spins = 0; spins < kSpinsPerLook; ++spins) {
+            if (job_.load(std::memory_order_acquire) != seen) return !stopping_.load();
+            pause_briefly();
+        }
+    } while (std::chrono::steady_clock::now() < sleeping);
     std::unique_lock<std::mutex> lock(sleep_->mutex);
     sleep_->wake.wait(lock, [&] { return job_.load() != seen; });
     return !stopping_.load();

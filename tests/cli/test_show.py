@@ -194,3 +194,45 @@ def test_a_head_that_does_not_fit_is_an_error_only_if_it_was_asked_for(
     page = cli("show", tmp_path / "tiny.gguf").stdout
     assert "head           no" in page
     assert "mtp-tiny.gguf: llama.block_count: a head for a trunk of 3 blocks" in page
+
+
+def test_the_head_is_shown_in_full(cli: RunCli, tmp_path: Path) -> None:
+    path = tmp_path / "model.gguf"
+    head = TinyHead(draft_vocab=range(50), own_output=True, own_norm=False)
+    write_tiny_model(path, "llama", types={"ffn_up": "Q8_0", "default": "F16"}, head=head)
+    detail = record(cli, path)["head_detail"]
+    expected = {
+        tensor.name: (
+            [int(size) for size in reversed(tensor.shape)],
+            tensor.tensor_type.name,
+            int(tensor.n_bytes),
+        )
+        for tensor in GGUFReader(path).tensors
+        if tensor.name.startswith("blk.2.")
+    }
+    found = {one["name"]: (one["shape"], one["format"], one["bytes"]) for one in detail["tensors"]}
+    assert found == expected
+    assert (detail["declared"], detail["blocks"], detail["draft_vocabulary"]) == (1, [2], 50)
+    owns = [detail[f"own_{part}"] for part in ("embedding", "output", "norm")]
+    assert owns == [False, True, False]
+    assert detail["bytes"] == sum(size for _, _, size in expected.values())
+    page = cli("show", path).stdout
+    assert "in block 2 (1 declared)" in page
+    assert "the trunk's embedding, its own output matrix, the trunk's last norm" in page
+    assert "50 tokens, by its trim list" in page
+    assert "blk.2.nextn.eh_proj.weight" in page
+
+
+def test_a_model_in_a_format_that_is_only_copied_is_shown_as_one_that_cannot_run(
+    cli: RunCli, tmp_path: Path
+) -> None:
+    writer = GGUFWriter(tmp_path / "iq2.gguf", "llama")
+    kind = GGMLQuantizationType.IQ2_XXS
+    writer.add_tensor("blk.0.ffn_up.weight", np.zeros((4, 66), np.uint8), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    found = record(cli, tmp_path / "iq2.gguf")
+    assert "IQ2_XXS is not supported" in found["unsupported"]
+    assert found["parameters"] == 4 * 256

@@ -18,6 +18,7 @@ from nextn.files.block_encoding import (
     ENCODED_TYPES,
     F32,
     FLOAT_TYPES,
+    IQ4_NL,
     Q4_0,
     BadValueError,
     encode,
@@ -25,7 +26,7 @@ from nextn.files.block_encoding import (
     reencode,
     usable_importance,
 )
-from nextn.files.block_formats import BLOCK_TYPES, BlockType, decode
+from nextn.files.block_formats import BLOCK_TYPES, IQ4_VALUES, BlockType, decode
 from tests.support.random_blocks import random_blocks
 
 Floats = NDArray[np.float32]
@@ -197,6 +198,28 @@ def ggml_encode(
     written = chunk(block_type.id, values.ctypes.data, out.ctypes.data, 0, rows, columns, weights)
     assert written == out.nbytes
     return out
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e3])
+def test_iq4_nl_is_about_as_good_as_any_scale_allows(scale: float) -> None:
+    values = (np.random.default_rng(3).standard_normal((20, 64)) * scale).astype(np.float32)
+    found = float(squared_error(IQ4_NL, encode(IQ4_NL, values), values).sum())
+    best = 0.0
+    for block in values.reshape(-1, 32):
+        largest = np.abs(block).max()
+        tried = np.concatenate([sign * np.linspace(0.5, 1.5, 400) for sign in (-1, 1)])
+        grids = tried[:, None] * (largest / 113) * IQ4_VALUES
+        nearest = np.abs(block[None, :, None] - grids[:, None, :]).min(axis=2)
+        best += float((nearest**2).sum(axis=1).min())
+    assert found < 1.03 * best
+
+
+def test_iq4_nl_keeps_what_it_can_hold_exactly() -> None:
+    codes = np.random.default_rng(4).integers(0, 16, (30, 32))
+    codes[:, 5] = 0  # the largest value
+    values = (IQ4_VALUES[codes] * np.float32(2**-6)).astype(np.float32)
+    values[7] = 0.0
+    np.testing.assert_allclose(decode(IQ4_NL, encode(IQ4_NL, values)), values, rtol=1e-3)
 
 
 @pytest.mark.parametrize("block_type", TYPES)

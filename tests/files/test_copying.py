@@ -23,12 +23,14 @@ def sparse(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def copied(source: Path, target: Path, offset: int, count: int) -> tuple[bytes, int, list[int]]:
+def copied(
+    source: Path, target: Path, offset: int, count: int, before: bytes = b"before"
+) -> tuple[bytes, int, list[int]]:
     told: list[int] = []
     with source.open("rb", buffering=0) as reader, target.open("wb") as writer:
-        writer.write(b"before")
+        writer.write(before)
         copy_range(reader, offset, count, writer, told.append)
-        assert writer.tell() == 6 + count
+        assert writer.tell() == len(before) + count
         writer.write(b"after")
     return target.read_bytes(), target.stat().st_blocks * 512, told
 
@@ -59,9 +61,21 @@ def test_a_copy_has_the_bytes_of_the_range(
     content = sparse(tmp_path / "source")
     without_kernel(monkeypatch, kernel)
     monkeypatch.setattr(copying, "_BUFFER_BYTES", 1000)
-    found, _, told = copied(tmp_path / "source", tmp_path / "target", offset, count)
-    assert found == b"before" + content[offset : offset + count] + b"after"
-    assert sum(told) == count
+    monkeypatch.setattr(copying, "_WRITE_BEHIND_BYTES", 4000)
+    # The kernel copies where the pages of both files are the same.
+    for before in (b"before", b"x" * (offset % 4096)):
+        found, _, told = copied(tmp_path / "source", tmp_path / "target", offset, count, before)
+        assert found == before + content[offset : offset + count] + b"after"
+        assert sum(told) == count
+
+
+def test_whole_pages_are_left_to_the_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = sparse(tmp_path / "source")
+    monkeypatch.setattr(os, "preadv", lambda *_: pytest.fail("bytes were read"))
+    found, _, _ = copied(tmp_path / "source", tmp_path / "target", 4, 4000, b"four")
+    assert found == b"four" + content[4:4004] + b"after"
 
 
 def test_holes_stay_holes(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def with_tensor(path: Path, name: str, values: np.ndarray) -> Checkpoint:
     checkpoint = open_checkpoint(path)
     extra = checkpoint.tensors["blk.0.attn_q.scale"]
     extra.name, extra.shape, extra.nbytes = name, values.shape, values.nbytes
-    extra.__dict__["_mapping"], extra.__dict__["_offset"] = values.tobytes(), 0
+    extra.__dict__["_mapping"], extra.__dict__["offset"] = values.tobytes(), 0
     tensors = {k: v for k, v in checkpoint.tensors.items() if not k.endswith(".scale")}
     checkpoint.tensors = {**tensors, name: extra}
     return checkpoint

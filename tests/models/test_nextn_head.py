@@ -262,6 +262,6 @@ def test_weights_that_are_nan_are_refused(tmp_path: Path) -> None:
     bad = file.tensors["blk.2.nextn.eh_proj.weight"]
     values = bad.decode().copy()
     values[3, 7] = np.nan
-    bad.__dict__["_mapping"], bad.__dict__["_offset"] = values.tobytes(), 0
+    bad.__dict__["_mapping"], bad.__dict__["offset"] = values.tobytes(), 0
     with pytest.raises(FileFormatError, match=r"mtp-tiny.*eh_proj.weight: block \d+ holds NaN"):
         model.check_finite()

@@ -216,9 +216,9 @@ def test_time_is_not_dearer_after_a_text_was_copied() -> None:
         controller.choose([nothing], load(1))
         controller.observe(load(1), 1, 0.004, [Committed(1, [0], 1)])
     controller.choose([copied], load(1))
-    dear = controller.expected_value(draft_of([0.6]), load(1))
+    (dear,) = controller.expected_values([draft_of([0.6])], load(1))
     controller.choose([nothing], load(1))
-    assert controller.expected_value(draft_of([0.6]), load(1)) > dear + 0.1
+    assert controller.expected_values([draft_of([0.6])], load(1))[0] > dear + 0.1
 
 
 def test_a_suffix_draft_that_promises_more_than_a_chain_is_not_paid_for() -> None:

@@ -229,6 +229,17 @@ def test_a_head_that_counts_its_blocks_from_0_gets_the_numbers_after_the_trunk(
         assert np.asarray(beside.metadata["qwen35.attention.head_count_kv"])[-1] == 1
 
 
+def test_a_head_beside_a_model_in_parts_is_found(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "trunk.gguf", "llama", tensors_per_part=10)
+    write_tiny_head(tmp_path / "head.gguf", "llama", TinyHead())
+    trunk = tmp_path / "trunk-00001-of-00002.gguf"
+    attach_beside(trunk, tmp_path / "head.gguf")
+    with open_checkpoint(trunk) as checkpoint:
+        found = find_head(checkpoint).found
+        assert found is not None
+        assert found.path.name == "mtp-trunk-00001-of-00002.gguf"
+
+
 @pytest.mark.models
 def test_the_head_that_nextn_ships_runs_inside_its_model(
     smollm2_path: Path, tmp_path: Path

@@ -72,8 +72,8 @@ def start(
     return HeadTraining(tiny, *texts, settings(**changes), work, init=init, observer=Quiet())
 
 
-def plain_loss(finals: Any, weights: Any, hidden: Any, output: Any) -> Any:
-    trunk = torch.log_softmax(hidden @ output.T, -1)
+def plain_loss(finals: Any, weights: Any, hidden: Any, output: Any, trunk_output: Any) -> Any:
+    trunk = torch.log_softmax(hidden @ trunk_output.T, -1)
     head = torch.log_softmax(finals @ output.T, -1)
     return (weights * (trunk.exp() * (trunk - head)).sum(-1)).sum()
 
@@ -87,17 +87,20 @@ def test_loss_and_gradient_are_those_of_autograd(
     finals = torch.randn(3, 40, 16, generator=generator, requires_grad=True)
     hidden = torch.randn(40, 16, generator=generator)
     output = torch.randn(90, 16, generator=generator)
+    trunk_output = output + 0.3 * torch.randn(90, 16, generator=generator)
     weights = torch.rand(3, 40, generator=generator)
     weights[1, :7] = 0.0
-    loss, per_step = distillation_loss(finals, weights, hidden, output)
+    loss, per_step = distillation_loss(finals, weights, hidden, output, trunk_output)
     (3.0 * loss).backward()
     got, finals.grad = finals.grad, None
-    expected = plain_loss(finals, weights, hidden, output)
+    expected = plain_loss(finals, weights, hidden, output, trunk_output)
     (3.0 * expected).backward()
     torch.testing.assert_close(loss, expected.detach())
     torch.testing.assert_close(got, finals.grad, rtol=1e-4, atol=1e-5)
     means = [
-        plain_loss(finals[k : k + 1], (weights[k : k + 1] > 0).float(), hidden, output)
+        plain_loss(
+            finals[k : k + 1], (weights[k : k + 1] > 0).float(), hidden, output, trunk_output
+        )
         / (weights[k] > 0).sum()
         for k in range(3)
     ]
@@ -106,7 +109,7 @@ def test_loss_and_gradient_are_those_of_autograd(
 
 def test_a_head_that_is_the_trunk_has_no_loss() -> None:
     hidden, output = torch.randn(5, 8), torch.randn(20, 8)
-    loss, _ = distillation_loss(hidden[None].clone(), torch.ones(1, 5), hidden, output)
+    loss, _ = distillation_loss(hidden[None].clone(), torch.ones(1, 5), hidden, output, output)
     assert float(loss) == pytest.approx(0.0, abs=1e-5)
 
 
@@ -261,7 +264,12 @@ def test_the_file_holds_the_head(tiny: Checkpoint, texts: Any, tmp_path: Path) -
             assert file.tensors[name].block_type.name == ("Q8_0" if is_matrix else "F32")
             atol = np.abs(values).max() / 127 if is_matrix else 0.0
             np.testing.assert_allclose(found, values, atol=atol, rtol=0)
-        assert described.formats == ("Q8_0",)
+        own_output = file.tensors["blk.2.nextn.shared_head_head.weight"]
+        assert own_output.block_type.name == "IQ4_NL"
+        found = training.head.output.float().numpy()
+        np.testing.assert_allclose(found, own_output.decode(), rtol=2**-8)  # may be bfloat16
+        trunk = tiny.tensors["token_embd.weight"].decode()[training.head.token_ids]
+        np.testing.assert_allclose(own_output.decode(), trunk, atol=np.abs(trunk).max() / 10)
 
 
 def test_a_head_can_be_trained_further(tiny: Checkpoint, texts: Any, tmp_path: Path) -> None:
@@ -270,9 +278,37 @@ def test_a_head_can_be_trained_further(tiny: Checkpoint, texts: Any, tmp_path: P
     first.export(tmp_path / "head.gguf")
     second = start(tiny, texts, tmp_path / "b", init=tmp_path / "head.gguf", steps=3)
     second.run()
-    assert second.head.token_ids.tolist() == first.head.token_ids.tolist()
     begun, begun_anew = second.history.losses[0]["kl"], first.history.losses[0]["kl"]
     assert begun[0] < 0.9 * begun_anew[0]
+
+
+def test_a_head_that_is_trained_further_takes_the_draft_vocabulary_of_the_new_texts(
+    tiny: Checkpoint, texts: Any, tmp_path: Path
+) -> None:
+    first = start(tiny, texts, tmp_path / "a", draft_vocabulary=16)
+    first.export(tmp_path / "head.gguf")
+    second = start(
+        tiny, texts, tmp_path / "b", init=tmp_path / "head.gguf", draft_vocabulary=32, coverage=1.0
+    )
+    new = start(tiny, texts, tmp_path / "c", draft_vocabulary=32, coverage=1.0)
+    assert len(first.head.token_ids) == 16
+    np.testing.assert_array_equal(second.head.token_ids, new.head.token_ids)
+    expected = first.head.values()
+    for name, values in second.head.values().items():
+        np.testing.assert_allclose(values, expected[name], atol=np.abs(values).max() / 127)
+
+
+def test_a_head_without_a_norm_of_its_own_is_trained_on_from_that_of_the_trunk(
+    tiny: Checkpoint, texts: Any, tmp_path: Path
+) -> None:
+    first = start(tiny, texts, tmp_path / "a")
+    values = first.head.values()
+    name = next(name for name in values if name.endswith("shared_head_norm.weight"))
+    del values[name]
+    export_head(tmp_path / "head.gguf", tiny, values, first.head.token_ids)
+    second = start(tiny, texts, tmp_path / "b", init=tmp_path / "head.gguf")
+    found = second.head.values()[name]
+    np.testing.assert_array_equal(found, tiny.tensors["output_norm.weight"].decode())
 
 
 def test_values_that_are_not_finite_are_not_written(tiny: Checkpoint, tmp_path: Path) -> None:

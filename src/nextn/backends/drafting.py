@@ -87,7 +87,8 @@ class Drafted:
     @classmethod
     def empty(cls, chains: Chains) -> Drafted:
         """Room for the tokens of these chains."""
-        shape = (len(chains.depths), int(chains.depths.max(initial=0)))
+        depths = chains.depths.tolist()
+        shape = len(depths), max(depths, default=0)
         return cls(
             np.zeros(shape, np.int32),
             np.zeros(shape, np.float32),

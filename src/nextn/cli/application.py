@@ -14,7 +14,10 @@ from nextn.cli.command import INTERRUPTED_STATUS, Settings, WithExamples, debug_
 from nextn.cli.text import one_line
 from nextn.errors import NextnError
 
-VERBS = ("run", "pull", "list", "show", "bench", "train", "mtp", "quantize", "imatrix", "env")
+VERBS = (
+    "run", "pull", "list", "show", "convert", "compare", "bench", "train", "mtp", "quantize",
+    "imatrix", "env",
+)  # fmt: skip
 """Every verb; its file, or its folder of further verbs, has the same name."""
 
 _ALIASES = {"ls": "list"}

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nextn.backends import BLOCK_TOKENS
+from nextn.cli.head_facts import HeadDetail, head_detail
 from nextn.engine.memory import available_memory
 from nextn.errors import FileFormatError, NextnError, RequestError
 from nextn.files import Checkpoint, Tensor
+from nextn.files.block_formats import COPIED_TYPES
 from nextn.files.gguf import LazyStrings
 from nextn.heads import AUTOMATIC, FoundHead, find_head
 from nextn.models.head_tensors import HEAD_LAYERS_KEY, declared_head_layers, head_tensor_names
@@ -116,6 +118,8 @@ class ModelFacts:
         head: whether it has a prediction head.
         used_head: the head that is used, wherever it is; None if there is none.
         rejected_heads: one line about each head that was found and cannot be used.
+        head_detail: the head that is used in full, or that in the file if none is used; None if
+            there is none.
         memory: what running it takes, with the head; None if it cannot be run.
     """
 
@@ -140,6 +144,7 @@ class ModelFacts:
     head: HeadFacts
     used_head: FoundHead | None
     rejected_heads: tuple[str, ...]
+    head_detail: HeadDetail | None
     memory: Memory | None
 
 
@@ -190,6 +195,7 @@ def read_facts(
         used_head=search.found,
         # A model that nextn cannot run is said to be one; its head is not worth a word.
         rejected_heads=search.rejected if unsupported is None else (),
+        head_detail=head_detail(checkpoint if search.model is None else search.model.file),
         memory=memory,
     )
 
@@ -238,6 +244,10 @@ def _plan_memory(
     """What running the model takes, or why it cannot be run."""
     from nextn.model_size import size_model
 
+    copied = next((t for t in checkpoint.tensors.values() if t.block_type.id in COPIED_TYPES), None)
+    if copied is not None:
+        name = copied.block_type.name
+        return None, f"tensor {copied.name}: the block format {name} is not supported"
     try:
         size = size_model(checkpoint, context, "cpu", max_sequences=1, head=head)
     except RequestError:

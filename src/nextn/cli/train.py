@@ -59,7 +59,7 @@ _TRAINING_NAMES = (
     "--init",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="HEAD",
-    help="Begin with this head.",
+    help="Begin with this head; its draft vocabulary is chosen anew.",
 )
 @option(
     _DATA,

@@ -208,8 +208,7 @@ class Speculation:
 
         The chain has been paid for, so only the rows of its tokens count.
         """
-        best = max(chain, free, key=lambda draft: self._depth.expected_value(draft, self._load))
-        value = self._depth.expected_value(best, self._load)
+        candidates = [chain, free] if free.tokens else [chain]
         for length in range(1, min(len(chain.tokens), want.limit - 1) + 1):
             after = Want(
                 want.sequence,
@@ -220,11 +219,11 @@ class Speculation:
             )
             more = self._ask_free([after])[0]
             if more.tokens:
-                joined = chain.cut(length).followed_by(more)
-                joined_value = self._depth.expected_value(joined, self._load)
-                if joined_value > value:
-                    best, value = joined, joined_value
-        return best
+                candidates.append(chain.cut(length).followed_by(more))
+        if len(candidates) == 1:
+            return chain
+        values = self._depth.expected_values(candidates, self._load)
+        return candidates[max(range(len(values)), key=values.__getitem__)]
 
     def _depths(self, decoding: Items[Run], drafts: dict[int, Draft]) -> list[tuple[Run, int]]:
         """How many tokens of each draft to verify."""

@@ -22,6 +22,7 @@ _BY_NAME: Final = {block_type.name: block_type for block_type in BLOCK_TYPES.val
 F32: Final = _BY_NAME["F32"]
 Q8_0: Final = _BY_NAME["Q8_0"]
 Q4_0: Final = _BY_NAME["Q4_0"]
+IQ4_NL: Final = _BY_NAME["IQ4_NL"]
 
 ENCODED_TYPES: Final[dict[str, BlockType]] = {
     name: _BY_NAME[name]

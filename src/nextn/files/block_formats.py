@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 _FIRST_BAD_POWER = 253  # 12 * 2^(253 - 128) is beyond float32; 255 is NaN
 
 # What the 4-bit codes of the IQ4 formats mean: a non-uniform grid, finer around zero.
-_IQ4_VALUES: Floats = np.array(
+IQ4_VALUES: Floats = np.array(
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32
 )
 # Twice the values of the 4-bit floats E2M1 (OCP Microscaling Formats 1.0), so that they are whole.
@@ -228,7 +228,7 @@ def _q3_k(blocks: Bytes) -> Floats:
 
 
 def _iq4_nl(blocks: Bytes) -> Floats:
-    return _half(blocks, 0) * _look_up(_IQ4_VALUES, blocks[:, 2:])
+    return _half(blocks, 0) * _look_up(IQ4_VALUES, blocks[:, 2:])
 
 
 def _iq4_xs(blocks: Bytes) -> Floats:
@@ -237,7 +237,7 @@ def _iq4_xs(blocks: Bytes) -> Floats:
     pairs = (blocks[:, 2:4, None] >> np.array([0, 2, 4, 6], np.uint8) & 3).reshape(-1, 8)
     sub_scales = (low | pairs << 4).astype(np.int8) - 32
     scales: Floats = _half(blocks, 0) * sub_scales.astype(np.float32)
-    values = _look_up(_IQ4_VALUES, blocks[:, 8:].reshape(-1, 16)).reshape(-1, 8, 32)
+    values = _look_up(IQ4_VALUES, blocks[:, 8:].reshape(-1, 16)).reshape(-1, 8, 32)
     return (scales[:, :, None] * values).reshape(-1, 256)
 
 

@@ -99,10 +99,10 @@ def find_head(
         model = _load(trunk, open_checkpoint(Path(head)), check_weights)
         return HeadSearch(model, FoundHead.of(model, "given"))
     rejected = []
-    for origin, path in _candidates(trunk, published):
+    for origin, path in head_candidates(trunk, published):
         try:
             file = trunk if origin == "inside" else open_checkpoint(path)
-            if origin == "shipped" and not _names_trunk(file, trunk):
+            if origin == "shipped" and not names_trunk(file, trunk):
                 continue
             model = _load(trunk, file, check_weights)
         except NextnError as error:
@@ -112,8 +112,13 @@ def find_head(
     return HeadSearch(rejected=tuple(rejected))
 
 
-def _candidates(trunk: Checkpoint, published: Path | None) -> Iterator[tuple[HeadOrigin, Path]]:
-    """Files that may hold a head for this model, the best first."""
+def head_candidates(
+    trunk: Checkpoint, published: Path | None = None
+) -> Iterator[tuple[HeadOrigin, Path]]:
+    """Files that may hold a head for a model, the best first.
+
+    Of those that come with nextn, all are named; see `names_trunk`.
+    """
     if declared_head_layers(trunk) or head_tensor_names(trunk.tensors):
         yield "inside", trunk.path
     own = trunk.path.with_name(f"mtp-{trunk.path.name}")
@@ -137,12 +142,12 @@ def _is_for(path: Path, trunk: Checkpoint) -> bool:
     try:
         with open_checkpoint(path) as file:
             same = file.architecture == trunk.architecture
-            return same and (_names_trunk(file, trunk) or TRUNK_KEY not in file.metadata)
+            return same and (names_trunk(file, trunk) or TRUNK_KEY not in file.metadata)
     except NextnError:
         return False
 
 
-def _names_trunk(file: Checkpoint, trunk: Checkpoint) -> bool:
+def names_trunk(file: Checkpoint, trunk: Checkpoint) -> bool:
     """Whether a head says that it was made for this trunk."""
     try:
         return file.string(TRUNK_KEY) == trunk.string("general.name")

@@ -20,6 +20,7 @@ lists the tokens that the head can draft; of the output matrix only their rows a
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -42,6 +43,9 @@ from nextn.plan import Plan, Tracer
 HIDDEN_KEY = "nextn.head.hidden"
 TRUNK_KEY = "nextn.head.trunk"
 VOCAB_HASH_KEY = "nextn.head.vocab_hash"
+OUTPUT_KEY = "nextn.head.output"
+OUTPUT_OF_TRUNK = "trunk"
+"""Value of `OUTPUT_KEY`: the head's output matrix holds rows of the trunk's, rounded."""
 DEFAULT_HIDDEN: HiddenKind = "post"
 
 _HIDDEN_LAYER = 0  # the only one of a trunk
@@ -141,7 +145,7 @@ def describe_head(
     )
     normed = step.norm(x, norm)
     step.store_hidden(normed if hidden_kind == "post" else x, _HIDDEN_LAYER, only_wanted=True)
-    own_output = f"{block}.nextn.shared_head_head.weight"
+    own_output = own_output_name(family.blocks)
     if weights.has(own_output):
         rows = family.vocab_size if token_ids is None else len(token_ids)
         if weights.row_count(own_output) == family.vocab_size:
@@ -192,7 +196,6 @@ def new_head_plan(
     *,
     hidden_kind: HiddenKind = DEFAULT_HIDDEN,
     token_ids: tuple[int, ...] | None = None,
-    own_output: bool = False,
 ) -> tuple[Plan, Plan, dict[str, tuple[int, ...]]]:
     """Describe a head that is yet to be made for a trunk.
 
@@ -200,7 +203,6 @@ def new_head_plan(
         trunk: the model.
         hidden_kind: which hidden state the head takes and passes on.
         token_ids: its draft vocabulary, ascending; None for all tokens.
-        own_output: whether it has an output matrix of its own, of one row per token it can draft.
 
     Returns:
         The plan of the trunk, that of the head, neither fused, and name -> shape of the tensors
@@ -209,10 +211,7 @@ def new_head_plan(
     trunk_weights = WeightReader(trunk)
     family = load_family(trunk, trunk_weights)
     block = f"blk.{family.blocks}.nextn"
-    optional = {f"{block}.shared_head_norm.weight"}
-    if own_output:
-        optional.add(f"{block}.shared_head_head.weight")
-    weights = NewWeights(trunk, optional)
+    weights = NewWeights(trunk, {f"{block}.shared_head_norm.weight"})
     trunk_plan = load_model_plan(trunk, hidden_kind)
     step = Tracer(after=trunk_plan)
     describe_head(
@@ -226,12 +225,22 @@ def vocabulary_hash(checkpoint: Checkpoint) -> str | None:
     tokens = checkpoint.metadata.get("tokenizer.ggml.tokens")
     if not isinstance(tokens, LazyStrings):
         return None
-    return hashlib.sha256("\0".join(tokens.decode()).encode()).hexdigest()
+    return hash_of_tokens(tokens.decode())
+
+
+def hash_of_tokens(tokens: Sequence[str]) -> str:
+    """The same of the texts of all tokens."""
+    return hashlib.sha256("\0".join(tokens).encode()).hexdigest()
 
 
 def draft_vocabulary_name(block: int) -> str:
     """Name of the tensor that lists the tokens which the head in block `block` can draft."""
     return f"blk.{block}.nextn.draft_vocab"
+
+
+def own_output_name(block: int) -> str:
+    """Name of the output matrix of its own that the head in block `block` may have."""
+    return f"blk.{block}.nextn.shared_head_head.weight"
 
 
 _ADVICE = "take a head that was made for this model"

@@ -232,15 +232,15 @@ class DepthController:
                 self._judge(part, load)
         if load.pure and rows > 0 and seconds > 0.0:
             self._learn_time(load, rows, seconds, committed)
-        self._probe_cost = None
-        self._drafting = 0.0
-        self._limits = {}
+        self._probe_cost, self._drafting, self._limits = None, 0.0, {}
         self._probed.clear()
 
-    def expected_value(self, draft: Draft, load: Load) -> float:
-        """What a draft is worth now that it is made: tokens beyond the price of their rows."""
-        items = self._free_items(0, draft)
-        return self._work.best(load, self._price(load), items, [0])[0]
+    def expected_values(self, drafts: Sequence[Draft], load: Load) -> list[float]:
+        """What drafts are worth now that they are made: tokens beyond the price of their rows."""
+        price = self._price(load)
+        return [
+            self._work.best(load, price, self._free_items(0, draft), [0])[0] for draft in drafts
+        ]
 
     def _judge(self, part: Committed, load: Load) -> None:
         """Compare all guesses for one sequence with what was written."""

@@ -240,5 +240,5 @@ class HeadDrafter:
             np.array([each.min_p for each in params], np.float64),
             np.array([want.sampler.seed for want in wants], np.uint64),
             np.array([want.least for want in wants], np.float64),
-            np.stack([self._chances.table(each.temperature > 0.0) for each in params]),
+            np.array([self._chances.table(each.temperature > 0.0) for each in params]),
         )

@@ -53,10 +53,11 @@ class History:
             later: for tokens after its first one. A factor that is right for first tokens would, to
                 the power of a chain's length, promise far too much of the others.
         """
-        first, further = (self._calibrations.get((drafter, place)) for place in (False, True))
+        first = self._calibrations.get((drafter, False))
         factor = 1.0 if first is None else first.factor
         if not later:
             return factor
+        further = self._calibrations.get((drafter, True))
         # Where first tokens fail, later ones are never judged, and deserve no more trust.
         return min(factor, 1.0) if further is None else further.factor
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-_DRAFTS = 200  # at least so many are looked at
-_AGAIN = 50  # after so many more, it is looked at again
-_DEVIATIONS = 2.0  # of the upper bound
+# Tries are rare where drafts fail, so two hundred of them take ten thousand tokens. With so few as
+# these the bound is wide, and only next to no right token is a verdict.
+_DRAFTS = 40  # at least so many are looked at
+_AGAIN = 20  # after so many more, it is looked at again
+_DEVIATIONS = 3.0  # of the upper bound, which is looked at many times
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,22 @@ from torch import Tensor
 from nextn.backends.torch.model import TorchModel
 from nextn.errors import RequestError
 from nextn.files import Checkpoint
+from nextn.files.block_encoding import IQ4_NL, encode
+from nextn.files.block_formats import BlockType, decode
+from nextn.files.gguf.writer import TensorBytes
 from nextn.models.head_tensors import trunk_blocks
-from nextn.models.nextn_head import draft_vocabulary_name, load_head_plan, new_head_plan
+from nextn.models.nextn_head import (
+    OUTPUT_KEY,
+    OUTPUT_OF_TRUNK,
+    draft_vocabulary_name,
+    load_head_plan,
+    new_head_plan,
+    own_output_name,
+)
 from nextn.plan import Logits, Plan
 from nextn.train.initial import decoded, initial_weights
 
+_LEAST_BITS = 6.0  # per weight; what has fewer is used as it is
 _FROZEN = ("nextn.embed_tokens.weight", "nextn.shared_head_head.weight")
 
 
@@ -28,14 +39,18 @@ class Head:
     Attributes:
         model: its plan; the weights are its own and the trunk's embedding.
         trained: float32, with gradients, by the name of the tensor in its file.
-        output: the trunk's output matrix for the draft vocabulary: [vocabulary, hidden], in the
-            type that products run in.
+        output: the head's output matrix: [draft vocabulary, hidden], in the type that products run
+            in. It is not trained.
+        trunk_output: that of the trunk for the same tokens, likewise.
+        own_output: `output` as it will stand in the head's file; None if it is the trunk's.
         token_ids: the draft vocabulary, ascending: int32 [vocabulary].
     """
 
     model: TorchModel
     trained: dict[str, Tensor]
     output: Tensor
+    trunk_output: Tensor
+    own_output: TensorBytes | None
     token_ids: NDArray[np.int32]
 
     @property
@@ -79,24 +94,39 @@ def new_head(
     return _build(trunk, plan, values, token_ids, device)
 
 
-def head_from_file(trunk: Checkpoint, file: Checkpoint, device: torch.device) -> Head:
-    """Take a head that was trained before.
+def head_from_file(
+    trunk: Checkpoint, file: Checkpoint, token_ids: NDArray[np.int32], device: torch.device
+) -> Head:
+    """Take a head that was trained before, with a draft vocabulary that may be another one.
+
+    The rows of the output matrix are the trunk's, so the list decides nothing about the weights.
+
+    Args:
+        trunk: the model.
+        file: where the weights are.
+        token_ids: the draft vocabulary from now on, ascending.
+        device: where to train.
 
     Raises:
         FileFormatError, UnsupportedModelError: see `load_head_plan`.
         RequestError: a head of a kind that is not trained.
     """
     headed = load_head_plan(trunk, file)
-    vocabulary = draft_vocabulary_name(trunk_blocks(trunk))
-    names = [name for name in headed.tensors if name != vocabulary]
+    blocks = trunk_blocks(trunk)
+    left_out = {draft_vocabulary_name(blocks)}
+    if file.string(OUTPUT_KEY, "") == OUTPUT_OF_TRUNK:
+        left_out.add(own_output_name(blocks))
+    names = [name for name in headed.tensors if name not in left_out]
     own = [name for name in names if name.endswith(_FROZEN)]
     if headed.hidden_kind != "post" or own:
         what = f"{own[0]} of its own" if own else "the hidden state before the last norm"
         raise RequestError(f"{file.path}: a head with {what} cannot be trained on")
     headed.check_finite()
-    values = {name: file.tensors[name].decode() for name in names}
-    ids = headed.head.token_ids or tuple(range(headed.trunk.vocab_size))
-    return _build(trunk, headed.head, values, np.array(ids, np.int32), device)
+    _, plan, shapes = new_head_plan(trunk, token_ids=tuple(token_ids.tolist()))
+    # What the file has none of, it took from the trunk, as a new head does.
+    values = initial_weights(trunk, shapes, None)
+    values |= {name: file.tensors[name].decode() for name in names}
+    return _build(trunk, plan, values, token_ids, device)
 
 
 def _build(
@@ -117,13 +147,26 @@ def _build(
         if weight.name not in trained and (not is_output or weight.name == "token_embd.weight"):
             found = torch.tensor(trunk.tensors[weight.name].decode())
             borrowed[weight.name] = found.to(device, product_type)
-    output = torch.tensor(decoded(trunk, logits.weight.name, token_ids))
-    return Head(
-        TorchModel(plan, {**borrowed, **trained}),
-        trained,
-        output.to(device, product_type),
-        token_ids,
-    )
+    rows = decoded(trunk, logits.weight.name, token_ids)
+    trunk_output = output = torch.tensor(rows).to(device, product_type)
+    own_output = _smaller_output(rows, trunk.tensors[logits.weight.name].block_type)
+    if own_output is not None:
+        rounded = decode(IQ4_NL, own_output.data).reshape(rows.shape)
+        output = torch.tensor(rounded).to(device, product_type)
+    model = TorchModel(plan, {**borrowed, **trained})
+    return Head(model, trained, output, trunk_output, own_output, token_ids)
+
+
+def _smaller_output(rows: NDArray[np.float32], block_type: BlockType) -> TensorBytes | None:
+    """Rows of the trunk's output matrix in four bits, if that is much less than they have.
+
+    To read the output matrix takes most of the time of a draft, and the head learns to do with
+    what four bits leave of it.
+    """
+    bits = 8 * block_type.bytes / block_type.elements
+    if rows.shape[1] % IQ4_NL.elements or bits < _LEAST_BITS:
+        return None
+    return TensorBytes(rows.shape, IQ4_NL, encode(IQ4_NL, rows))
 
 
 def product_type_for(device: torch.device) -> torch.dtype:

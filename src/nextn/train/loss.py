@@ -18,7 +18,7 @@ _CHUNK_ELEMENTS = 1 << 21
 
 
 def distillation_loss(
-    finals: Tensor, weights: Tensor, hidden: Tensor, output: Tensor
+    finals: Tensor, weights: Tensor, hidden: Tensor, output: Tensor, trunk_output: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Weighted sum of KL(trunk || head) over steps and positions.
 
@@ -26,14 +26,16 @@ def distillation_loss(
         finals: float [steps, positions, hidden], of the head, normed.
         weights: float32 [steps, positions].
         hidden: [positions, hidden] of the trunk, normed.
-        output: the output matrix's rows of the draft vocabulary: [vocabulary, hidden]; products
-            run in its type. It gets no gradient.
+        output: the head's output matrix: [draft vocabulary, hidden]; products run in its type. It
+            gets no gradient.
+        trunk_output: the rows of the trunk's output matrix for the same tokens, of the same shape
+            and type.
 
     Returns:
         The loss, and detached the mean KL of each step over its positions with a weight: float32
         [steps].
     """
-    loss, per_step = _DistillationLoss.apply(finals, weights, hidden, output)
+    loss, per_step = _DistillationLoss.apply(finals, weights, hidden, output, trunk_output)
     counts = (weights > 0).sum(1).clamp(min=1)
     return loss, per_step / counts
 
@@ -41,7 +43,12 @@ def distillation_loss(
 class _DistillationLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, finals: Tensor, weights: Tensor, hidden: Tensor, output: Tensor
+        ctx: Any,
+        finals: Tensor,
+        weights: Tensor,
+        hidden: Tensor,
+        output: Tensor,
+        trunk_output: Tensor,
     ) -> tuple[Tensor, Tensor]:
         steps, positions, _ = finals.shape
         states = finals.detach().to(output.dtype)
@@ -52,7 +59,7 @@ class _DistillationLoss(torch.autograd.Function):
         rows = max(1, _CHUNK_ELEMENTS // output.shape[0])
         for start in range(0, positions, rows):
             part = slice(start, start + rows)
-            log_trunk = torch.log_softmax((teacher[part] @ output.T).float(), -1)
+            log_trunk = torch.log_softmax((teacher[part] @ trunk_output.T).float(), -1)
             trunk = log_trunk.exp()
             negative_entropy = torch.linalg.vecdot(trunk, log_trunk)
             for step in range(steps):
@@ -68,6 +75,6 @@ class _DistillationLoss(torch.autograd.Function):
         return loss, per_step
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient.float() * gradients[0], None, None, None
+        return gradient.float() * gradients[0], None, None, None, None

@@ -56,7 +56,7 @@ class HeadTraining:
         held_out: what to measure acceptance with.
         settings: how.
         work: folder of the checkpoint.
-        init: a head to begin with; by default a new one.
+        init: a head to begin with, whose draft vocabulary is chosen anew; by default a new head.
         observer: is told about progress.
 
     Attributes:
@@ -157,7 +157,8 @@ class HeadTraining:
 
     def export(self, path: Path) -> None:
         """Write the head's file."""
-        export_head(path, self._trunk, self.head.values(), self.head.token_ids)
+        head = self.head
+        export_head(path, self._trunk, head.values(), head.token_ids, head.own_output)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -181,9 +182,6 @@ class HeadTraining:
         with _out_of_memory():
             if state is not None:
                 return new_head(self._trunk, state["token_ids"].numpy(), device)
-            if init is not None:
-                with open_checkpoint(init) as file:
-                    return head_from_file(self._trunk, file, device)
             ends = load_tokenizer(self._trunk.tokenizer).end_of_generation
             ids = choose_vocabulary(
                 counts,
@@ -191,6 +189,9 @@ class HeadTraining:
                 coverage=self._settings.coverage,
                 always=ends,
             )
+            if init is not None:
+                with open_checkpoint(init) as file:
+                    return head_from_file(self._trunk, file, ids, device)
             self._observer.note("fitting the head's projection")
             settings = self._settings
             projection = fit_projection(

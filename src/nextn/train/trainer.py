@@ -79,7 +79,8 @@ class Trainer:
         valid = (torch.from_numpy(batch.chain_steps).to(device) >= steps).float()
         step_weights = torch.tensor(self._settings.step_weights(depth), device=device)
         weights = valid * step_weights[:, None] / len(batch.rows)
-        loss, per_step = distillation_loss(finals, weights, hidden, self._head.output)
+        head = self._head
+        loss, per_step = distillation_loss(finals, weights, hidden, head.output, head.trunk_output)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self._head.trained.values(), self._settings.clip)
         if not math.isfinite(float(loss.detach())) or not math.isfinite(float(norm)):

@@ -29,6 +29,7 @@ class Site:
         shift_ranges_by: how far from the wanted place a continued download begins.
         requested_ranges: the Range header of each request, "" where there was none.
         tokens: the Authorization header of each request, "" where there was none.
+        sent_bytes: of files, over all requests.
         url: of the server, without a slash at the end.
     """
 
@@ -39,6 +40,7 @@ class Site:
     shift_ranges_by: int = 0
     requested_ranges: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
+    sent_bytes: int = 0
     url: str = ""
 
 
@@ -75,20 +77,25 @@ def _answer(handler: BaseHTTPRequestHandler, site: Site) -> None:
     if content is None:
         handler.send_error(404)
         return
-    start = int(wanted.removeprefix("bytes=").rstrip("-") or 0) if site.knows_ranges else 0
+    first, _, last = wanted.removeprefix("bytes=").partition("-")
+    ranged = bool(first) and site.knows_ranges
+    start = int(first) if ranged else 0
+    end = min(int(last) + 1, len(content)) if ranged and last else len(content)
     if start and start >= len(content):
         handler.send_error(416)
         return
-    if start:
+    if ranged and (start or last):
         start += site.shift_ranges_by
         handler.send_response(206)
-        handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        handler.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(content)}")
     else:
         handler.send_response(200)
-    handler.send_header("Content-Length", str(len(content) - start))
+    handler.send_header("Content-Length", str(end - start))
     handler.end_headers()
     limit = site.break_after.pop(0) if site.break_after else None
-    handler.wfile.write(content[start:] if limit is None else content[start : start + limit])
+    sent = content[start:end] if limit is None else content[start:end][:limit]
+    site.sent_bytes += len(sent)
+    handler.wfile.write(sent)
 
 
 def make_wheel(members: Mapping[str, bytes]) -> bytes:

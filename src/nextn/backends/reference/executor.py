@@ -152,6 +152,45 @@ class ReferenceExecutor:
         """See `Executor.read_observed`."""
         return {name: Observed(seen.sums, seen.rows) for name, seen in self._observed.items()}
 
+    def write_hidden(self, layer: int, blocks: NDArray[np.int32], states: Array) -> None:
+        """Put hidden states into cache blocks, as if the trunk had computed them.
+
+        Args:
+            layer: of hidden states.
+            blocks: int32 [blocks], ids of cache blocks.
+            states: float32 [blocks, BLOCK_TOKENS, width].
+        """
+        self._hidden[layer][blocks] = states
+
+    def head_logits(self, rows: Rows) -> Array:
+        """Run the head over rows whose tokens and hidden states before them are known.
+
+        Args:
+            rows: as of a step; the trunk must have computed all positions before each row's.
+
+        Returns:
+            float32 [rows that want logits, tokens that the head can draft].
+
+        Raises:
+            ValueError: there is no head, or the rows break the rules (a defect of the caller).
+        """
+        if self._head is None:
+            raise ValueError("[head logits] the executor has no head")
+        check_rows(rows, self)
+        return self._run_plan(self._head, rows)
+
+    def weight(self, name: str) -> Array:
+        """The values of a weight, as they are used now: float32, of the tensor's shape."""
+        if name not in self._weights:
+            self._weights[name] = self._checkpoint.tensors[name].decode()
+        return self._weights[name]
+
+    def replace_weight(self, name: str, values: Array) -> None:
+        """Use other values for a weight, of the same shape, from now on: for experiments."""
+        if values.shape != self._checkpoint.tensors[name].shape:
+            raise ValueError(f"[reference] {name} has another shape than {list(values.shape)}")
+        self._weights[name] = values
+
     def close(self) -> None:
         """Forget the decoded weights."""
         self._weights.clear()
@@ -258,9 +297,7 @@ class ReferenceExecutor:
         return np.float32(1) if weight.scale is None else self._weight(weight.scale)[0]
 
     def _weight(self, weight: Weight) -> Array:
-        if weight.name not in self._weights:
-            self._weights[weight.name] = self._checkpoint.tensors[weight.name].decode()
-        return self._weights[weight.name]
+        return self.weight(weight.name)
 
 
 def _places(

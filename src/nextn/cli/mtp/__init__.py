@@ -8,7 +8,7 @@ import click
 
 from nextn.cli.command import WithExamples, debug_option
 
-VERBS = ("extract", "attach", "detach")
+VERBS = ("check", "extract", "attach", "detach")
 """Every verb; its file has the same name."""
 
 
@@ -31,6 +31,7 @@ class Group(WithExamples, click.Group):
     cls=Group,
     name="mtp",
     examples=(
+        "nextn mtp check smollm2",
         "nextn mtp extract model.gguf -o mtp.gguf",
         "nextn mtp attach other-quant.gguf mtp.gguf -o with-head.gguf",
     ),

@@ -12,23 +12,37 @@ _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 
 
+class HeaderContinuesError(Exception):
+    """The part of a file that is there ends inside its header.
+
+    Args:
+        needed: bytes of the file that are needed at least to get further.
+    """
+
+    def __init__(self, needed: int) -> None:
+        super().__init__(f"{needed} bytes are needed")
+        self.needed = needed
+
+
 class Cursor:
     """Reads little-endian values one after the other.
 
     Args:
         path: named in errors.
-        data: the whole file.
+        data: the whole file, or its beginning.
+        size: bytes of the whole file, if `data` is its beginning.
     """
 
-    def __init__(self, path: Path, data: memoryview) -> None:
+    def __init__(self, path: Path, data: memoryview, size: int | None = None) -> None:
         self.path = path
         self.data = data
+        self.size = len(data) if size is None else size
         self.position = 0
 
     @property
     def left(self) -> int:
-        """Bytes between the position and the end."""
-        return len(self.data) - self.position
+        """Bytes between the position and the end of the whole file."""
+        return self.size - self.position
 
     def fail(self, field: str, reason: str) -> NoReturn:
         """Raise the error for a bad field.
@@ -39,7 +53,11 @@ class Cursor:
         raise FileFormatError(self.path, field, reason)
 
     def take(self, count: int, field: str) -> memoryview:
-        """The next `count` bytes."""
+        """The next `count` bytes.
+
+        Raises:
+            HeaderContinuesError: they are in the file, but not in `data`.
+        """
         if count > self.left:
             self.fail(
                 field,
@@ -47,6 +65,8 @@ class Cursor:
                 f"{self.left}; it is truncated or corrupt",
             )
         start = self.position
+        if start + count > len(self.data):
+            raise HeaderContinuesError(start + count)
         self.position += count
         return self.data[start : self.position]
 
@@ -83,9 +103,12 @@ class Cursor:
     def skip_strings(self, count: int, field: str, *, most: int) -> None:
         """Step over `count` strings, checking their lengths."""
         # A quarter of a million strings is common: this loop is what opening a file costs.
-        position, end, data, unpack = self.position, len(self.data), self.data, _U64.unpack_from
+        position, end, data, unpack = self.position, self.size, self.data, _U64.unpack_from
+        there = len(data)
         for index in range(count):
-            if position + 8 > end:
+            if position + 8 > there:
+                if position + 8 <= end:
+                    raise HeaderContinuesError(position + 8)
                 self.fail(f"{field}[{index}]", "the file ends inside the array; it is truncated")
             length = unpack(data, position)[0]
             position += 8 + length
@@ -94,4 +117,6 @@ class Cursor:
                     f"{field}[{index}]",
                     f"a string of {length} bytes does not fit in the file; it is corrupt",
                 )
+        if position > there:
+            raise HeaderContinuesError(position)
         self.position = position

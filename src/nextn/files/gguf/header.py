@@ -51,19 +51,23 @@ class Header:
     tensors: dict[str, TensorEntry]
 
 
-def read_header(path: Path, data: memoryview, *, to_copy: bool = False) -> Header:
+def read_header(
+    path: Path, data: memoryview, *, to_copy: bool = False, size: int | None = None
+) -> Header:
     """Read and check the header of a GGUF file.
 
     Args:
         path: named in errors.
-        data: the whole file; nothing behind the header is touched.
+        data: the whole file, or its beginning; nothing behind the header is touched.
         to_copy: also allow the block formats that nextn can only copy.
+        size: bytes of the whole file, if `data` is its beginning.
 
     Raises:
         FileFormatError: which field breaks which rule.
         UnsupportedModelError: a tensor in a block format that nextn does not know.
+        HeaderContinuesError: `data` is the beginning of a file, and the header is longer.
     """
-    cursor = Cursor(path, data)
+    cursor = Cursor(path, data, size)
     version = _read_version(cursor)
     tensor_count = cursor.u64("tensor count")
     metadata_count = cursor.u64("metadata count")
@@ -86,7 +90,7 @@ def read_header(path: Path, data: memoryview, *, to_copy: bool = False) -> Heade
             cursor.fail(f"tensor {entry.name}", "occurs twice")
         entries[entry.name] = entry
     data_start = -(-cursor.position // alignment) * alignment
-    _check_extents(cursor, entries, len(data) - data_start)
+    _check_extents(cursor, entries, cursor.size - data_start)
     tensors = {
         name: replace(entry, offset=data_start + entry.offset) for name, entry in entries.items()
     }

@@ -1,4 +1,4 @@
-"""Downloads one address to one file; a broken download is resumed."""
+"""Downloads one address to one file, or reads a part of it; what breaks off is resumed."""
 
 from __future__ import annotations
 
@@ -117,6 +117,57 @@ def download(
     )
 
 
+def read_range(
+    url: str,
+    start: int,
+    count: int,
+    *,
+    pause: Callable[[float], None] = time.sleep,
+    authorization: str | None = None,
+) -> bytes:
+    """Read a part of a file that stays where it is.
+
+    Args:
+        url: http or https.
+        start: of the part, in bytes.
+        count: its length, at least 1; the file must reach so far.
+        pause: waits before another attempt.
+        authorization: the header of that name; no other server gets to see it.
+
+    Raises:
+        SourceError: the connection kept failing.
+        UnusableAddressError: the server refuses, or sends whole files only.
+    """
+    reason = ""
+    parts: list[bytes] = []
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            pause(_FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
+        begin = start + sum(map(len, parts))
+        try:
+            response = _open(_Address(url, authorization), begin, start + count)
+        except _BrokenOffError as error:
+            reason = str(error)
+            continue
+        try:
+            if begin and not _sends_from(response, begin):
+                raise UnusableAddressError("the server cannot send a part of a file")
+            left = start + count - begin
+            # A server that knows no ranges sends all, of which no more is taken than is wanted.
+            while left and (chunk := _read(response, left)):
+                parts.append(chunk)
+                left -= len(chunk)
+        except _BrokenOffError as error:
+            reason = str(error)
+            continue
+        finally:
+            response.close()
+        if not left:
+            return b"".join(parts)
+        reason = f"the connection ended {left} bytes too early"
+    raise SourceError(f"{url}: {reason}; try again later")
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
@@ -157,11 +208,11 @@ def _fetch(
     )
 
 
-def _open(address: _Address, kept: int) -> _Response:
-    """Ask for a file from byte `kept` on."""
+def _open(address: _Address, kept: int, end: int | None = None) -> _Response:
+    """Ask for a file from byte `kept` on, up to byte `end` if that is given."""
     headers = {"User-Agent": "nextn", "Accept-Encoding": "identity"}
-    if kept:
-        headers["Range"] = f"bytes={kept}-"
+    if kept or end is not None:
+        headers["Range"] = f"bytes={kept}-" + ("" if end is None else f"{end - 1}")
     request = urllib.request.Request(address.url, headers=headers)
     if address.authorization is not None:
         request.add_unredirected_header(_AUTHORIZATION, address.authorization)
@@ -171,7 +222,7 @@ def _open(address: _Address, kept: int) -> _Response:
     except urllib.error.HTTPError as error:
         reason = f"the server answered {error.code} {error.reason}"
         error.close()
-        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and kept:
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and kept and end is None:
             # What is there is longer than the file, so it is of another one.
             return _open(address, 0)
         if error.code in _TEMPORARY or error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -191,9 +242,7 @@ def _receive(
     response: _Response, part: Path, kept: int, report: Callable[[int, int | None], None]
 ) -> None:
     """Write what the server sends, behind the first `kept` bytes if it sends the rest only."""
-    continues = response.status == HTTPStatus.PARTIAL_CONTENT and response.headers.get(
-        "Content-Range", ""
-    ).startswith(f"bytes {kept}-")
+    continues = _sends_from(response, kept)
     if response.status == HTTPStatus.PARTIAL_CONTENT and not continues:
         raise _BrokenOffError("the server sent another part than was asked for")
     done = kept if continues else 0
@@ -208,9 +257,16 @@ def _receive(
         raise _BrokenOffError(f"the connection ended after {done} of {total} bytes")
 
 
-def _read(response: _Response) -> bytes:
+def _sends_from(response: _Response, start: int) -> bool:
+    """Whether what comes is the part of the file that begins there."""
+    return response.status == HTTPStatus.PARTIAL_CONTENT and response.headers.get(
+        "Content-Range", ""
+    ).startswith(f"bytes {start}-")
+
+
+def _read(response: _Response, most: int = _CHUNK_BYTES) -> bytes:
     # Apart from the writing, since errors of the disk and of the network are both OSError.
     try:
-        return response.read(_CHUNK_BYTES)
+        return response.read(min(most, _CHUNK_BYTES))
     except (OSError, http.client.HTTPException) as error:
         raise _BrokenOffError(f"the connection failed: {error}") from error

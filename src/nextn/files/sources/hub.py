@@ -22,9 +22,11 @@ from nextn.files.sources.hub_cache import CACHE_VARIABLE, HubName
 from nextn.files.sources.hub_files import (
     Contents,
     HubFile,
+    HubModel,
     choose,
     contents,
     head_for,
+    label_of,
     listed,
     size_text,
 )
@@ -53,9 +55,7 @@ def fetch(name: HubName, progress: ProgressCallback) -> ModelSource:
         SourceError: no such repository, revision or file, several that are meant, no permission, a
             wrong checksum, or a full disk.
     """
-    commit, found = _look(name)
-    model = choose(found.models, name.file, name.prefix)
-    head = head_for(model, found.heads)
+    commit, model, head = find_model(name)
     files = [*model.parts, *([head] if head else [])]
     directory = hub_cache.repository_directory(name.repository)
     snapshot = directory / "snapshots" / commit
@@ -79,6 +79,24 @@ def fetch(name: HubName, progress: ProgressCallback) -> ModelSource:
     with disk_errors(directory, CACHE_VARIABLE):
         hub_cache.write_reference(name, commit)
     return hub_cache.source_of(name, snapshot, model, head)
+
+
+def find_model(name: HubName, *, also_heads: bool = False) -> tuple[str, HubModel, HubFile | None]:
+    """Ask the hub what a name means: the commit, the model, and the file of its heads if any.
+
+    Args:
+        name: what the user asks for.
+        also_heads: whether a file of heads alone may be meant, if it is named.
+
+    Raises:
+        SourceError: as `fetch`.
+    """
+    commit, found = _look(name)
+    for head in found.heads if also_heads and name.file else ():
+        if name.file in (head.path, PurePosixPath(head.path).name):
+            return commit, HubModel((head,), label_of(head.path)), None
+    model = choose(found.models, name.file, name.prefix)
+    return commit, model, head_for(model, found.heads)
 
 
 def not_cached(name: HubName) -> SourceError:
@@ -158,20 +176,14 @@ def _fetch_file(
     blob: Path,
     report: Callable[[int, int | None], None],
 ) -> None:
-    with _hub_errors(name):
-        from huggingface_hub import constants, get_hf_file_metadata, get_token, hf_hub_url
-
-        url = hf_hub_url(name.repository, file.path, revision=commit, endpoint=constants.ENDPOINT)
-        # Says in the hub's words why a file may not be read.
-        get_hf_file_metadata(url, timeout=_TIMEOUT_SECONDS, endpoint=constants.ENDPOINT)
-        token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    url, authorization = address_of(name, commit, file)
     try:
         download(
             url,
             blob,
             sha256=file.sha256,
             report=report,
-            authorization=f"Bearer {token}" if token else None,
+            authorization=authorization,
             variable=CACHE_VARIABLE,
         )
     except UnusableAddressError as error:
@@ -184,6 +196,22 @@ def _fetch_file(
                 f"{name}: {file.path} has {size} bytes, but the hub says {file.bytes}; it was "
                 "removed"
             )
+
+
+def address_of(name: HubName, commit: str, file: HubFile) -> tuple[str, str | None]:
+    """Where a file can be read, and the authorization to show there.
+
+    Raises:
+        SourceError: the hub does not let it be read.
+    """
+    with _hub_errors(name):
+        from huggingface_hub import constants, get_hf_file_metadata, get_token, hf_hub_url
+
+        url = hf_hub_url(name.repository, file.path, revision=commit, endpoint=constants.ENDPOINT)
+        # Says in the hub's words why a file may not be read.
+        get_hf_file_metadata(url, timeout=_TIMEOUT_SECONDS, endpoint=constants.ENDPOINT)
+        token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    return url, f"Bearer {token}" if token else None
 
 
 @contextmanager

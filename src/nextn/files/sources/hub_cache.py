@@ -34,6 +34,11 @@ _NAME = re.compile(
     r"(?::(?P<file>[A-Za-z0-9][\w./ +-]*))?",
     re.ASCII,
 )
+# The same file as people copy it from an address; only after "hf:", where it is no path.
+_SLASHED = re.compile(
+    r"(?P<start>[\w.-]+/[\w.-]+)/(?P<file>[A-Za-z0-9][\w./ +-]*\.gguf)",
+    re.ASCII | re.IGNORECASE,
+)
 # Both would lead to other directories of the cache; the hub allows neither in a repository's name.
 _FORBIDDEN = re.compile(r"\.\.|^[^:@]*--")
 _ENDING = ".gguf"
@@ -66,6 +71,8 @@ class HubName:
 def parse_hub_name(name: str) -> HubName | None:
     """Read "hf:USER/REPO[@REVISION][:QUANT]", or the same without "hf:".
 
+    "hf:USER/REPO/FILE.gguf" is "hf:USER/REPO:FILE.gguf".
+
     Returns:
         None if it is no such name. Without "hf:", what is on the disk or ends in .gguf is a path.
 
@@ -73,7 +80,10 @@ def parse_hub_name(name: str) -> HubName | None:
         SourceError: it begins with "hf:" but does not go on as it should.
     """
     marked = name.startswith(HUB_PREFIX)
-    match = _NAME.fullmatch(name.removeprefix(HUB_PREFIX))
+    rest = name.removeprefix(HUB_PREFIX)
+    if marked and (slashed := _SLASHED.fullmatch(rest)):
+        rest = f"{slashed['start']}:{slashed['file']}"
+    match = _NAME.fullmatch(rest)
     if match is None or _FORBIDDEN.search(match[0]):
         if marked:
             raise SourceError(
