@@ -96,6 +96,7 @@ def command(
 ) -> None:
     """Write the model IN to the file OUT, with its matrices in smaller formats.
 
+    IN is a GGUF model, or a folder with a safetensors checkpoint, which is converted on the way.
     TYPE is Q8_0, Q6_K, Q5_K_M, Q5_K_S, Q4_K_M, Q4_K_S, Q5_1, Q5_0, Q4_1, Q4_0, IQ4_NL, NVFP4,
     MXFP4, F16, BF16 or F32. Some matrices get finer formats by their role, as llama.cpp does it,
     and a prediction head stays at Q8_0 or better. Norms and other vectors stay as they are.
@@ -107,10 +108,11 @@ def command(
     settings = Settings(
         file_type, tensor_types=[_override(text) for text in tensor_types], **formats
     )
-    source = find_model(model, offline=offline, quiet=quiet)
+    folder = Path(model)
+    path = folder if folder.is_dir() else find_model(model, offline=offline, quiet=quiet).path
     with ProgressDisplay(quiet=quiet, speed=True) as progress:
         result = quantise_file(
-            source.path,
+            path,
             None if dry_run else output,
             settings,
             imatrix=imatrix,

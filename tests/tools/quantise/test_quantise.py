@@ -14,6 +14,7 @@ from nextn.files import open_checkpoint
 from nextn.files.block_encoding import ENCODED_TYPES, F32, encode, usable_importance
 from nextn.files.gguf.writer import NewTensor, TensorBytes, TensorPieces
 from nextn.files.imatrix import InputSquares
+from nextn.tools.convert import convert
 from nextn.tools.quantise import (
     FILE_TYPES,
     MIX,
@@ -24,6 +25,7 @@ from nextn.tools.quantise import (
 )
 from nextn.tools.quantise.encode import Encoder
 from nextn.tools.quantise.mixes import ModelShape
+from tests.support.tiny_checkpoints import write_tiny_checkpoint
 from tests.support.tiny_gguf import TinyHead, write_tiny_head, write_tiny_model
 
 BIG = {"hidden": 256, "head_dim": 64, "ffn": 512}
@@ -285,3 +287,16 @@ def test_pieces_that_end_early_are_an_error() -> None:
     assert isinstance(made, TensorPieces)
     with pytest.raises(NextnError, match="became shorter"):
         list(made.pieces())
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_a_safetensors_folder_is_converted_on_the_way(tmp_path: Path, family: str) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "folder", family)
+    convert(folder, tmp_path / "converted.gguf")
+    for name in ("Q4_0", "Q8_0"):
+        twice = quantise_file(tmp_path / "converted.gguf", tmp_path / "a.gguf", Settings(name))
+        once = quantise_file(folder, tmp_path / "b.gguf", Settings(name))
+        assert once.plans == twice.plans
+        assert (tmp_path / "b.gguf").read_bytes() == (tmp_path / "a.gguf").read_bytes()
+    with pytest.raises(OutputError, match="one of the inputs"):
+        quantise_file(folder, next(folder.glob("*.safetensors")), Settings("Q8_0"))

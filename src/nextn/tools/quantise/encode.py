@@ -61,7 +61,7 @@ class Encoder:
         rows_per_matrix = tensor.shape[-2] if len(tensor.shape) > 1 else 1
         step = max(1, min(rows_per_matrix, _VALUES_PER_PIECE // columns))
         row_bytes = tensor.block_type.row_bytes(columns)
-        source = _Regrouped(self.path, name, _pieces_of(tensor))
+        source = _Regrouped(self.path, name, pieces_of(tensor))
         for matrix in range(math.prod(tensor.shape[:-2])):
             mean = None if inputs is None else inputs.mean(matrix)
             importance = None if mean is None else usable_importance(mean)
@@ -116,7 +116,7 @@ class _Regrouped:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _pieces_of(tensor: NewTensor) -> Iterator[Bytes]:
+def pieces_of(tensor: NewTensor) -> Iterator[Bytes]:
     """All bytes of a tensor, uint8 [n] at a time."""
     match tensor:
         case TensorBytes():

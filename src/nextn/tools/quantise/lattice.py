@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nextn.files.block_encoding import FLOAT_TYPES, Q4_0, lattice_share
-from nextn.files.block_formats import BlockType, decode
-from nextn.files.tensor import Tensor
+from nextn.files.block_formats import decode
+from nextn.files.gguf.writer import NewTensor, TensorCopy
+from nextn.tools.quantise.encode import pieces_of
 from nextn.tools.quantise.plan import TensorPlan
 
 _SAMPLED_ROWS: Final = 8
@@ -22,7 +24,7 @@ _MOST_COLUMNS: Final = 4096
 _ON_LATTICE: Final = 0.99
 
 
-def lattice_matrices(tensors: Mapping[str, Tensor]) -> set[str]:
+def lattice_matrices(tensors: Mapping[str, NewTensor]) -> set[str]:
     """The matrices that lie on the lattice of Q4_0, by some of their rows."""
     return {
         name
@@ -54,9 +56,20 @@ def lattice_notes(found: set[str], plans: Sequence[TensorPlan]) -> list[str]:
     ]
 
 
-def _sample(tensor: Tensor) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    kind: BlockType = tensor.block_type
-    rows = tensor.data.reshape(math.prod(tensor.shape[:-1]), -1)
-    chosen = np.linspace(0, len(rows) - 1, min(_SAMPLED_ROWS, len(rows))).astype(np.intp)
+def _sample(tensor: NewTensor) -> NDArray[np.float32]:
+    """Some of the values, in whole blocks."""
+    kind, row_bytes = tensor.block_type, tensor.block_type.row_bytes(tensor.shape[-1])
     columns = min(tensor.shape[-1], _MOST_COLUMNS)
-    return decode(kind, rows[chosen, : kind.row_bytes(columns)]).reshape(-1)
+    if isinstance(tensor, TensorCopy):
+        chosen = np.linspace(0, math.prod(tensor.shape[:-1]) - 1, _SAMPLED_ROWS).astype(np.int64)
+        rows = np.empty((len(chosen), kind.row_bytes(columns)), np.uint8)
+        with tensor.path.open("rb") as file:
+            for row, index in zip(rows, chosen.tolist(), strict=True):
+                file.seek(tensor.offset + index * row_bytes)
+                file.readinto(row.data)
+        return decode(kind, rows).reshape(-1)
+    # What is made on the way is made from the start.
+    piece = next(iter(pieces_of(tensor)))
+    count = min(_SAMPLED_ROWS, len(piece) // row_bytes)
+    rows = piece[: count * row_bytes].reshape(count, row_bytes)
+    return decode(kind, rows[:, : kind.row_bytes(columns)]).reshape(-1)

@@ -8,11 +8,12 @@ blocks, and every third between them, get finer formats there.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from nextn.files import Checkpoint
+from nextn.errors import FileFormatError
 from nextn.tools.quantise.file_types import FileType
 
 TOKEN_EMBEDDING: Final = "token_embd.weight"
@@ -48,16 +49,22 @@ class ModelShape:
     queries_per_key: int = 1
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> ModelShape:
-        """The shape that a file declares."""
+    def of(cls, path: Path, architecture: str, metadata: Mapping[str, object]) -> ModelShape:
+        """The shape that a model declares.
+
+        Raises:
+            FileFormatError: it does not say how many blocks it has.
+        """
 
         def number(key: str) -> int:
-            value = checkpoint.metadata.get(f"{checkpoint.architecture}.{key}")
+            value = metadata.get(f"{architecture}.{key}")
             return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
-        keys = number("attention.head_count_kv")
+        blocks, keys = number("block_count"), number("attention.head_count_kv")
+        if blocks < 1:
+            raise FileFormatError(path, f"{architecture}.block_count", "is missing or impossible")
         return cls(
-            checkpoint.integer("{arch}.block_count", minimum=1),
+            blocks,
             number("expert_count"),
             number("attention.head_count") // keys if keys else 1,
         )

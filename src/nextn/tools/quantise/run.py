@@ -8,16 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nextn.backends.cpu.threads import check_threads, default_threads
-from nextn.files import Checkpoint, open_checkpoint
-from nextn.files.gguf.writer import NewTensor, NewValue, TensorCopy, write_gguf
+from nextn.files.gguf.writer import NewTensor, NewValue, write_gguf
 from nextn.files.imatrix import ImportanceMatrix, InputSquares, read_imatrix
-from nextn.models.head_tensors import HEAD_LAYERS_KEY
 from nextn.tools.quantise.encode import Encoder
 from nextn.tools.quantise.file_types import FILE_TYPES
 from nextn.tools.quantise.importance import importance_notes, matching_entries
 from nextn.tools.quantise.lattice import lattice_matrices, lattice_notes
-from nextn.tools.quantise.mixes import ModelShape
 from nextn.tools.quantise.plan import Settings, TensorPlan, plan_tensors
+from nextn.tools.quantise.source import Source, open_source
 
 if TYPE_CHECKING:
     from nextn.files.sources.progress import ProgressCallback
@@ -67,7 +65,8 @@ def quantise_file(
     Tensors are read, encoded and written some rows at a time. A model in parts becomes one file.
 
     Args:
-        model: a GGUF file; of a model in parts the first.
+        model: a GGUF file, of a model in parts the first; or a folder with a safetensors
+            checkpoint, which is converted on the way.
         output: the file to write, an existing one is replaced; None only decides what would be
             done.
         settings: what is wanted.
@@ -84,31 +83,24 @@ def quantise_file(
         OSError: it cannot be written; nothing is left of it.
     """
     threads = default_threads() if threads is None else check_threads(threads)
-    with open_checkpoint(model, to_copy=True) as source:
+    with open_source(model) as source:
         matrix = None if imatrix is None else read_imatrix(imatrix)
         entries = {} if matrix is None else matching_entries(matrix, source.tensors)
         plans = plan_tensors(
-            source.tensors, ModelShape.of(source), settings, with_importance=matrix is not None
+            source.tensors, source.shape, settings, with_importance=matrix is not None
         )
-        notes = _head_notes(source, plans)
         lattice = lattice_matrices(source.tensors)
-        notes += lattice_notes(lattice, plans)
+        notes = [*source.notes, *_head_notes(source, plans), *lattice_notes(lattice, plans)]
         if matrix is not None:
             notes += importance_notes(matrix, entries, plans)
         if output is None:
             return QuantiseResult(None, plans, notes)
-        inputs = [source.path, *({tensor.path for tensor in source.tensors.values()})]
-        tensors = quantised_tensors(
-            {name: TensorCopy.of(tensor) for name, tensor in source.tensors.items()},
-            plans,
-            entries,
-            Encoder(source.path, threads, lattice),
-        )
+        encoder = Encoder(source.path, threads, lattice)
         write_gguf(
             output,
             _metadata(source, settings, matrix),
-            tensors,
-            inputs=[*inputs, *([] if imatrix is None else [imatrix])],
+            quantised_tensors(source.tensors, plans, entries, encoder),
+            inputs=[*source.files, *([] if imatrix is None else [imatrix])],
             progress=progress,
         )
         return QuantiseResult(output, plans, notes)
@@ -139,9 +131,9 @@ def quantised_tensors(
 
 
 def _metadata(
-    source: Checkpoint, settings: Settings, matrix: ImportanceMatrix | None
+    source: Source, settings: Settings, matrix: ImportanceMatrix | None
 ) -> dict[str, NewValue]:
-    metadata: dict[str, NewValue] = dict(source.encoded_metadata)
+    metadata = dict(source.metadata)
     metadata["general.file_type"] = FILE_TYPES[settings.file_type.upper()].id
     metadata["general.quantization_version"] = 2
     if matrix is not None:
@@ -152,14 +144,13 @@ def _metadata(
     return metadata
 
 
-def _head_notes(source: Checkpoint, plans: Sequence[TensorPlan]) -> list[str]:
+def _head_notes(source: Source, plans: Sequence[TensorPlan]) -> list[str]:
     """What became of the prediction head; nothing if there is none, and none is declared."""
     head = [plan for plan in plans if plan.head]
     if not head:
-        key = HEAD_LAYERS_KEY.format(arch=source.architecture)
-        declared = source.metadata.get(key, 0)
-        if declared:
-            return [f"{key} declares a prediction head of {declared} block(s), which is missing"]
+        if source.declared_head:
+            blocks = f"{source.declared_head} block{'' if source.declared_head == 1 else 's'}"
+            return [f"the metadata declare a prediction head of {blocks}, which is missing"]
         return []
     formats = sorted({plan.target.name for plan in head if len(plan.shape) > 1})
     changed = sum(plan.changes for plan in head)
