@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from gguf import GGUFReader, GGUFWriter
 
 from nextn.errors import FileFormatError, SourceError
 from nextn.files.imatrix import ImportanceMatrix, InputSquares, read_imatrix, write_imatrix
+from tests.support.gguf_bytes import GgufBytes, tensor_entry, text_entry
 
 
 def example(path: Path) -> ImportanceMatrix:
@@ -77,6 +79,8 @@ def test_dimensions_of_one_may_be_left_out(tmp_path: Path) -> None:
         ({"w.in_sum2": np.full(8, np.nan), "w.counts": np.ones(1)}, "negative or not finite"),
         ({"w.in_sum2": -np.ones(8), "w.counts": np.ones(1)}, "negative or not finite"),
         ({"w.in_sum2": np.ones((2, 8)), "w.counts": np.ones(3)}, "3 values for 2 matrices"),
+        ({"w.in_sum2": np.full(8, np.inf), "w.counts": np.ones(1)}, "negative or not finite"),
+        ({"w.in_sum2": np.ones(8), "w.counts": -np.ones(1)}, "negative or not finite"),
         ({"w.weight": np.ones(8)}, "none is called"),
     ],
 )
@@ -85,6 +89,59 @@ def test_damaged_files_are_refused(
 ) -> None:
     write_with_gguf(tmp_path / "a.gguf", tensors)
     with pytest.raises(FileFormatError, match=message):
+        read_imatrix(tmp_path / "a.gguf")
+
+
+def test_a_value_far_behind_is_found(tmp_path: Path) -> None:
+    sums = np.ones((3, 1 << 19), np.float32)
+    sums[2, -1] = np.nan
+    write_with_gguf(tmp_path / "a.gguf", {"w.in_sum2": sums, "w.counts": np.ones(3)})
+    with pytest.raises(FileFormatError, match="negative or not finite"):
+        read_imatrix(tmp_path / "a.gguf")
+
+
+@pytest.mark.parametrize("changed", ["in_sum2", "counts"])
+def test_values_in_another_format_are_refused(tmp_path: Path, changed: str) -> None:
+    writer = GGUFWriter(tmp_path / "a.gguf", "none")
+    writer.add_string("general.type", "imatrix")
+    for name in ("in_sum2", "counts"):
+        kind = np.float16 if name == changed else np.float32
+        writer.add_tensor(f"w.{name}", np.ones((1, 1), kind))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(FileFormatError, match=rf"w\.{changed}: .*F16, but must be F32"):
+        read_imatrix(tmp_path / "a.gguf")
+
+
+def test_a_sparse_file_of_any_size_is_refused_at_once(tmp_path: Path) -> None:
+    rows, columns = 1 << 20, 1 << 20
+    content = GgufBytes(
+        metadata=[text_entry("general.type", "imatrix")],
+        tensors=[
+            tensor_entry("w.in_sum2", [columns, rows], 0, 0),
+            tensor_entry("w.counts", [1, rows], 0, 4 * rows * columns),
+        ],
+    ).build()
+    with (tmp_path / "a.gguf").open("wb") as file:
+        file.write(content)
+        file.truncate(len(content) + 64 + 4 * rows * (columns + 1))
+    with pytest.raises(FileFormatError, match="larger than 8 GiB"):
+        read_imatrix(tmp_path / "a.gguf")
+
+
+@pytest.mark.parametrize("names", [["a"] * 1025, ["a" * 70_000], ["a" * 700] * 100])
+def test_endless_names_of_texts_are_refused(tmp_path: Path, names: list[str]) -> None:
+    write_imatrix(replace(example(tmp_path / "a.gguf"), datasets=names))
+    with pytest.raises(FileFormatError, match="datasets: is longer"):
+        read_imatrix(tmp_path / "a.gguf")
+
+
+@pytest.mark.parametrize("count", [-1, 1 << 32])
+def test_impossible_counts_are_refused(tmp_path: Path, count: int) -> None:
+    write_imatrix(replace(example(tmp_path / "a.gguf"), chunk_count=count))
+    with pytest.raises(FileFormatError, match="chunk_count: is not a count"):
         read_imatrix(tmp_path / "a.gguf")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nextn.errors import FileFormatError, RequestError, SourceError
+from nextn.errors import FileFormatError, OutputError, RequestError, SourceError
 from nextn.files import open_checkpoint
 from nextn.files.block_encoding import encode, usable_importance
 from nextn.files.imatrix import InputSquares, read_imatrix, write_imatrix
@@ -16,7 +16,7 @@ from nextn.models.head_tensors import head_tensor_names
 from nextn.tools.imatrix import ImatrixSettings, make_imatrix
 from nextn.tools.quantise import Settings, quantise_file
 from nextn.tools.quantise.mixes import is_quantised
-from tests.support.tiny_gguf import TinyHead, write_tiny_model
+from tests.support.tiny_gguf import TinyHead, write_tiny_head, write_tiny_model
 
 SIZES = {"hidden": 256, "head_dim": 64, "ffn": 512}
 TEXT = "The quick brown fox jumps over the lazy dog. " * 40
@@ -69,6 +69,19 @@ def test_the_head_can_be_left_out(tmp_path: Path, model: Path, text: Path) -> No
     result = make_imatrix(model, text, tmp_path / "i.gguf", ImatrixSettings(head=None))
     assert result.head is None
     assert not head_tensor_names(result.matrix.entries)
+
+
+def test_no_input_is_written_over(tmp_path: Path, text: Path) -> None:
+    model, head = tmp_path / "model.gguf", tmp_path / "head.gguf"
+    write_tiny_model(model, "llama", types="F16", **SIZES)
+    write_tiny_head(head, "llama", TinyHead(), types="F16", **SIZES)
+    result = make_imatrix(model, text, tmp_path / "i.gguf", ImatrixSettings(head=str(head)))
+    assert head_tensor_names(result.matrix.entries)
+    for path in (model, text, head):
+        before = path.read_bytes()
+        with pytest.raises(OutputError, match="one of the inputs"):
+            make_imatrix(model, text, path, ImatrixSettings(head=str(head)))
+        assert path.read_bytes() == before
 
 
 def test_a_piece_of_the_text_begins_anew(tmp_path: Path, model: Path, text: Path) -> None:

@@ -27,6 +27,13 @@ _TYPE_KEY: Final = "general.type"
 _DATASETS_KEY: Final = "imatrix.datasets"
 _CHUNK_COUNT_KEY: Final = "imatrix.chunk_count"
 _CHUNK_SIZE_KEY: Final = "imatrix.chunk_size"
+# Those of the largest models, with tens of thousands of experts, have 2 GB. A sparse file of any
+# size costs its author nothing, but to check it takes time.
+_MOST_BYTES: Final = 8 << 30
+_MOST_DATASETS: Final = 1024
+_MOST_DATASET_CHARACTERS: Final = 1 << 16  # their names go into the files that are quantised
+_MOST_COUNT: Final = (1 << 32) - 1
+_VALUES_PER_CHECK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
         FileFormatError: it is something else, or is damaged.
     """
     try:
-        part = open_parts(path)[0]
+        parts = open_parts(path)
     except FileFormatError as error:
         if error.field != "magic":
             raise
@@ -87,21 +94,24 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
             "is not a GGUF file; a matrix of the older form (.dat) is converted by "
             "`llama-imatrix --in-file OLD -o NEW.gguf`",
         ) from None
-    metadata = part.header.metadata
+    metadata = parts[0].header.metadata
     if metadata.get(_TYPE_KEY) != _KIND:
         raise FileFormatError(path, _TYPE_KEY, f"is not {_KIND!r}; this is another kind of file")
     tensors = {
-        name: Tensor(entry, path, part.mapping) for name, entry in part.header.tensors.items()
+        name: Tensor(entry, part.path, part.mapping)
+        for part in parts
+        for name, entry in part.header.tensors.items()
     }
+    if sum(tensor.nbytes for tensor in tensors.values()) > _MOST_BYTES:
+        raise FileFormatError(path, "tensors", f"are larger than {_MOST_BYTES >> 30} GiB; corrupt")
     names = [name.removesuffix(_SQUARES) for name in tensors if name.endswith(_SQUARES)]
     entries = {name: _read_entry(path, name, tensors) for name in names}
     if not entries:
         raise FileFormatError(path, "tensors", f"none is called NAME{_SQUARES}")
-    datasets = metadata.get(_DATASETS_KEY)
     return ImportanceMatrix(
         path,
         entries,
-        datasets.decode() if isinstance(datasets, LazyStrings) else [],
+        _datasets(path, metadata.get(_DATASETS_KEY)),
         _count(path, metadata.get(_CHUNK_COUNT_KEY, 0), _CHUNK_COUNT_KEY),
         _count(path, metadata.get(_CHUNK_SIZE_KEY, 0), _CHUNK_SIZE_KEY),
     )
@@ -133,16 +143,10 @@ def write_imatrix(matrix: ImportanceMatrix, *, inputs: Sequence[Path] = ()) -> N
 
 
 def _read_entry(path: Path, name: str, tensors: Mapping[str, Tensor]) -> InputSquares:
-    counts_tensor = tensors.get(name + _COUNTS)
-    if counts_tensor is None:
+    if name + _COUNTS not in tensors:
         raise FileFormatError(path, f"tensor {name}{_COUNTS}", "is missing")
-    sums, counts = tensors[name + _SQUARES].decode(), counts_tensor.decode().reshape(-1)
+    sums, counts = _values(tensors[name + _SQUARES]), _values(tensors[name + _COUNTS]).reshape(-1)
     sums = sums.reshape(-1, sums.shape[-1])
-    for tensor, values in ((_SQUARES, sums), (_COUNTS, counts)):
-        if not np.isfinite(values).all() or (values < 0).any():
-            raise FileFormatError(
-                path, f"tensor {name}{tensor}", "holds values that are negative or not finite"
-            )
     if len(sums) != len(counts):
         raise FileFormatError(
             path, f"tensor {name}{_COUNTS}", f"has {len(counts)} values for {len(sums)} matrices"
@@ -150,7 +154,35 @@ def _read_entry(path: Path, name: str, tensors: Mapping[str, Tensor]) -> InputSq
     return InputSquares(sums, counts)
 
 
+def _values(tensor: Tensor) -> NDArray[np.float32]:
+    """All values: a view of the file, checked some at a time, so that nothing stays in memory."""
+    field = f"tensor {tensor.name}"
+    if tensor.block_type != F32:
+        raise FileFormatError(
+            tensor.path, field, f"has the block format {tensor.block_type.name}, but must be F32"
+        )
+    values = tensor.data.view("<f4")
+    for start in range(0, len(values), _VALUES_PER_CHECK):
+        piece = values[start : start + _VALUES_PER_CHECK]
+        # NaN compares as false.
+        if not ((piece >= 0) & (piece < np.inf)).all():
+            raise FileFormatError(
+                tensor.path, field, "holds values that are negative or not finite"
+            )
+    return values.reshape(tensor.shape)
+
+
+def _datasets(path: Path, value: object) -> list[str]:
+    if not isinstance(value, LazyStrings):
+        return []
+    if len(value) <= _MOST_DATASETS:
+        names = value.decode()
+        if sum(map(len, names)) <= _MOST_DATASET_CHARACTERS:
+            return names
+    raise FileFormatError(path, _DATASETS_KEY, "is longer than names of texts can be; corrupt")
+
+
 def _count(path: Path, value: object, key: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_COUNT:
         raise FileFormatError(path, key, "is not a count")
     return value

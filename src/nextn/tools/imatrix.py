@@ -15,6 +15,7 @@ from nextn.backends import BLOCK_TOKENS, Chains, Executor, Rows, create_executor
 from nextn.engine.memory import available_memory, check_memory
 from nextn.errors import FileFormatError, RequestError, SourceError
 from nextn.files import Checkpoint, open_checkpoint
+from nextn.files.gguf.writer import check_outputs
 from nextn.files.imatrix import ImportanceMatrix, InputSquares, write_imatrix
 from nextn.heads import AUTOMATIC, FoundHead, find_head
 from nextn.model_size import MAX_ROWS, size_model
@@ -109,6 +110,10 @@ def make_imatrix(
         search = find_head(checkpoint, _head_of(checkpoint, settings))
         if search.model is not None:
             opened.callback(search.model.close)
+        inputs = {checkpoint.path, text, *(tensor.path for tensor in checkpoint.tensors.values())}
+        if search.found is not None:
+            inputs.add(search.found.path)
+        check_outputs([output], sorted(inputs))
         executor = _executor(checkpoint, search.model, backend, threads, len(chunks[0]))
         opened.callback(executor.close)
         total, done = sum(map(len, chunks)), 0
@@ -122,7 +127,6 @@ def make_imatrix(
                 progress(f"reading {text.name}", done, total)
         entries = _entries(executor, checkpoint)
         matrix = ImportanceMatrix(output, entries, [text.name], len(chunks), len(chunks[0]))
-        inputs = {checkpoint.path, text, *(tensor.path for tensor in checkpoint.tensors.values())}
         write_imatrix(matrix, inputs=sorted(inputs))
         notes = [f"head not used: {reason}" for reason in search.rejected]
         return ImatrixResult(matrix, total, search.found, notes)

@@ -10,7 +10,7 @@ import pytest
 
 from nextn.files import open_checkpoint
 from nextn.tools.quantise import FILE_TYPES, Settings, quantise_file
-from nextn.tools.quantise.mixes import ModelShape, mixed_types
+from nextn.tools.quantise.mixes import ModelShape, is_quantised, mixed_types
 from tests.support.tiny_gguf import write_tiny_model
 
 # Shapes that reach the rules: blocks that are no multiple of eight, few key heads, rows that are
@@ -85,3 +85,21 @@ def test_4_bit_floats_are_for_experts_or_else_for_blocks() -> None:
     assert found == ["Q8_0", "Q8_0", "Q8_0", "MXFP4"]
     for name in ("MXFP4", "NVFP4"):
         assert types_of(name, ModelShape(4), *names) == ["Q8_0", "Q8_0", name]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("blk.0.attn_q.weight", True),
+        ("blk.0.attn_q.bias", False),
+        ("blk.0.attn_q_norm.weight", False),
+        ("blk.0.ffn_gate_inp.weight", False),
+        ("blk.0.ssm_conv1d.weight", False),
+        ("blk.0.time_mix_key.weight", True),
+        ("blk.0.time_mix_w1.weight", False),
+        ("blk.3.nextn.eh_proj.weight", True),
+    ],
+)
+def test_small_delicate_matrices_stay_as_they_are(name: str, changes: bool) -> None:
+    assert is_quantised(name, (64, 64)) == changes
+    assert not is_quantised(name, (64,))

@@ -150,6 +150,40 @@ def test_the_first_pattern_that_fits_counts(model: Path) -> None:
     assert found["blk.1.ffn_norm.weight"] == "F32"
 
 
+def test_a_format_that_is_asked_for_is_given_even_if_it_brings_nothing_back(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path / "m.gguf", "llama", types="Q4_0", **BIG)
+    settings = Settings("Q8_0", tensor_types=[("ffn_up", "Q8_0")], allow_requantize=True)
+    found = {
+        p.name: p.target.name for p in quantise_file(tmp_path / "m.gguf", None, settings).plans
+    }
+    assert found["blk.0.ffn_up.weight"] == "Q8_0"
+    assert found["blk.0.ffn_down.weight"] == "Q4_0"
+
+
+def test_a_head_that_becomes_coarse_is_told(tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    write_tiny_model(model, "llama", types="F16", head=TinyHead(), **BIG)
+
+    def told(settings: Settings) -> bool:
+        return any(
+            "coarser than Q8_0" in note for note in quantise_file(model, None, settings).notes
+        )
+
+    assert not told(Settings("Q4_K_M"))
+    assert told(Settings("Q4_K_M", head_type="Q6_K"))
+    # A pattern for the trunk's matrices fits those of the head, too.
+    assert told(Settings("Q4_K_M", tensor_types=[("ffn_up", "Q4_K")]))
+    assert not told(Settings("Q4_K_M", tensor_types=[(r"blk\.[01]\.ffn_up", "Q4_K")]))
+
+
+def test_rows_that_do_not_fit_are_told(tmp_path: Path) -> None:
+    model = tmp_path / "model.gguf"
+    write_tiny_model(model, "llama", types="F16", hidden=192, head_dim=48, ffn=256)
+    notes = quantise_file(model, None, Settings("Q4_K_S")).notes
+    assert any("become Q5_0: their rows are no multiples of 256" in note for note in notes)
+    assert not quantise_file(model, None, Settings("Q4_0", pure=True)).notes
+
+
 def test_pure_gives_all_matrices_one_format(model: Path) -> None:
     found = quantise_file(model, None, Settings("Q4_K_M", pure=True)).plans
     assert {plan.target.name for plan in found if len(plan.shape) > 1} == {"Q4_K"}
@@ -166,6 +200,8 @@ def test_small_letters_are_as_good(model: Path) -> None:
         (Settings("Q4_K_X"), "Q4_K_M"),
         (Settings("Q8_0", tensor_types=[("attn", "Q9_0")]), "block format 'Q9_0' is unknown"),
         (Settings("Q8_0", tensor_types=[("attn(", "Q8_0")]), "no regular expression"),
+        (Settings("Q8_0", tensor_types=[("ffn_dwn", "Q6_K")]), "'ffn_dwn' fits no matrix"),
+        (Settings("Q8_0", tensor_types=[("_norm", "F16")]), "'_norm' fits no matrix"),
         (Settings("Q8_0", head_type="Q4_K_M"), "unknown"),
     ],
 )

@@ -22,7 +22,7 @@ OUTPUT: Final = "output.weight"
 _NEVER: Final = re.compile(
     r"_norm\.weight$|ffn_gate_inp(_shexp)?\.weight$|ffn_gate_tid2eid|^altup|^laurel|\.altup|"
     r"\.laurel|per_layer_model_proj|position_embd|token_types|ssm_conv1d|shortconv\.conv|"
-    r"indexer\.[kq]_proj|time_mix_|attn_rel_b|patch_embd"
+    r"indexer\.[kq]_proj|time_mix_(first|decay_w[12]|[wvag][012]|lerp_fused)|attn_rel_b|patch_embd"
 )
 _BLOCK: Final = re.compile(r"^blk\.(\d+)\.")
 _VALUES: Final = re.compile(r"\.attn_(v|qkv|kv_b)\.weight$")

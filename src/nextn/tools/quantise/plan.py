@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -19,7 +19,6 @@ from nextn.tools.quantise.mixes import (
     ModelShape,
     is_quantised,
     mixed_types,
-    visiting_order,
 )
 
 MIX: Final = "mix"
@@ -75,6 +74,7 @@ class TensorPlan:
         shape: rows first.
         source: its format now.
         target: its format then; the same if it is copied.
+        wanted: its format, if its rows were whole blocks of that.
         reason: why that format.
         head: whether it belongs to a prediction head.
     """
@@ -83,6 +83,7 @@ class TensorPlan:
     shape: tuple[int, ...]
     source: BlockType
     target: BlockType
+    wanted: BlockType
     reason: str
     head: bool
 
@@ -90,6 +91,11 @@ class TensorPlan:
     def changes(self) -> bool:
         """Whether it is encoded anew."""
         return self.source != self.target
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether it gets another format because of the length of its rows."""
+        return self.changes and self.shape[-1] % self.wanted.elements != 0
 
     @property
     def elements(self) -> int:
@@ -123,51 +129,65 @@ def plan_tensors(
         with_importance: whether there is an importance matrix.
 
     Raises:
-        RequestError: an unknown type or pattern, or a tensor that is quantised already without
-            `allow_requantize`.
+        RequestError: an unknown type, a pattern that fits no matrix, or a tensor that is quantised
+            already without `allow_requantize`.
     """
     file_type = _file_type(settings.file_type)
-    overrides = [(_pattern(text), _block_type(kind)) for text, kind in settings.tensor_types]
     matrices = [name for name, tensor in tensors.items() if is_quantised(name, tensor.shape)]
+    overrides = [
+        (_pattern(text, matrices), _block_type(kind)) for text, kind in settings.tensor_types
+    ]
     head = head_tensor_names(tensors)
     mixed = mixed_types(matrices, model, file_type, with_importance=with_importance)
     if settings.pure:
         mixed = dict.fromkeys(mixed, file_type.default)
-    asked = _asked_for(settings, tied=OUTPUT not in tensors)
-    plans = {}
-    for name in visiting_order(tensors):
-        shape, source = tensors[name].shape, tensors[name].block_type
-        target, reason = source, "as it is"
-        if name in mixed:
-            target, reason = _wanted(name, overrides, asked, settings, file_type, mixed, head)
-            target, reason = _fitting(shape, target, reason)
+    asked = _asked_for(settings, matrices, overrides, head)
+    plans = []
+    for name, tensor in tensors.items():
+        shape, source = tensor.shape, tensor.block_type
+        wanted, target, reason = source, source, "as it is"
+        if name in asked:
+            wanted, reason = asked[name]
+            target, reason = _fitting(shape, wanted, reason)
+        elif name in mixed:
+            is_head = name in head and settings.head_type != MIX
+            wanted, reason = _usual(mixed[name], file_type, is_head=is_head)
+            target, reason = _fitting(shape, wanted, reason)
             target, reason = _not_larger(source, target, reason)
-        plans[name] = TensorPlan(name, shape, source, target, reason, name in head)
-    ordered = [plans[name] for name in tensors]
-    _check_requantised(ordered, settings)
-    return ordered
+        plans.append(TensorPlan(name, shape, source, target, wanted, reason, name in head))
+    _check_requantised(plans, settings)
+    return plans
 
 
-def _wanted(
-    name: str,
-    overrides: Sequence[tuple[re.Pattern[str], BlockType]],
-    asked: Mapping[str, BlockType],
+def _asked_for(
     settings: Settings,
-    file_type: FileType,
-    mixed: Mapping[str, str],
+    matrices: Sequence[str],
+    overrides: Sequence[tuple[re.Pattern[str], BlockType]],
     head: set[str],
-) -> tuple[BlockType, str]:
-    if name in asked:
-        return asked[name], "asked for"
-    for pattern, block_type in overrides:
-        if pattern.search(name):
-            return block_type, f"asked for by {pattern.pattern}"
-    if name in head and settings.head_type != MIX:
-        if settings.head_type is not None:
-            return _block_type(settings.head_type), "head, asked for"
+) -> dict[str, tuple[BlockType, str]]:
+    """The format of each matrix whose format was asked for, and how."""
+    asked: dict[str, tuple[BlockType, str]] = {}
+    if settings.head_type not in (None, MIX):
+        head_type = _block_type(str(settings.head_type))
+        asked |= {name: (head_type, "head, asked for") for name in matrices if name in head}
+    for pattern, block_type in reversed(overrides):
+        reason = f"asked for by {pattern.pattern}"
+        asked |= {name: (block_type, reason) for name in matrices if pattern.search(name)}
+    output = OUTPUT if OUTPUT in matrices else TOKEN_EMBEDDING
+    for name, kind in (
+        (output, settings.output_type),
+        (TOKEN_EMBEDDING, settings.token_embedding_type),
+    ):
+        if kind is not None and name in matrices:
+            asked[name] = _block_type(kind), "asked for"
+    return asked
+
+
+def _usual(mixed: str, file_type: FileType, *, is_head: bool) -> tuple[BlockType, str]:
+    if is_head:
         kept = file_type.default if file_type.is_float else _HEAD_TYPE
         return ENCODED_TYPES[kept], "head"
-    return ENCODED_TYPES[mixed[name]], "default" if mixed[name] == file_type.default else "role"
+    return ENCODED_TYPES[mixed], "default" if mixed == file_type.default else "role"
 
 
 def _fitting(shape: tuple[int, ...], target: BlockType, reason: str) -> tuple[BlockType, str]:
@@ -187,15 +207,6 @@ def _not_larger(source: BlockType, target: BlockType, reason: str) -> tuple[Bloc
     if source.bytes * target.elements <= target.bytes * source.elements:
         return source, f"has no more than {source.name} already"
     return target, reason
-
-
-def _asked_for(settings: Settings, *, tied: bool) -> dict[str, BlockType]:
-    asked = {}
-    if settings.output_type is not None:
-        asked[TOKEN_EMBEDDING if tied else OUTPUT] = _block_type(settings.output_type)
-    if settings.token_embedding_type is not None:
-        asked[TOKEN_EMBEDDING] = _block_type(settings.token_embedding_type)
-    return asked
 
 
 def _check_requantised(plans: Sequence[TensorPlan], settings: Settings) -> None:
@@ -232,8 +243,11 @@ def _block_type(name: str) -> BlockType:
     return found
 
 
-def _pattern(text: str) -> re.Pattern[str]:
+def _pattern(text: str, matrices: Iterable[str]) -> re.Pattern[str]:
     try:
-        return re.compile(text)
+        pattern = re.compile(text)
     except re.error as error:
         raise RequestError(f"pattern {text!r} is no regular expression: {error}") from None
+    if not any(map(pattern.search, matrices)):
+        raise RequestError(f"pattern {text!r} fits no matrix of the model that is quantised")
+    return pattern

@@ -14,6 +14,7 @@ from nextn.tools.quantise.encode import Encoder
 from nextn.tools.quantise.file_types import FILE_TYPES
 from nextn.tools.quantise.importance import importance_notes, matching_entries
 from nextn.tools.quantise.lattice import lattice_matrices, lattice_notes
+from nextn.tools.quantise.notes import fallback_notes, head_notes
 from nextn.tools.quantise.plan import Settings, TensorPlan, plan_tensors
 from nextn.tools.quantise.source import Source, open_source
 
@@ -90,7 +91,12 @@ def quantise_file(
             source.tensors, source.shape, settings, with_importance=matrix is not None
         )
         lattice = lattice_matrices(source.tensors)
-        notes = [*source.notes, *_head_notes(source, plans), *lattice_notes(lattice, plans)]
+        notes = [
+            *source.notes,
+            *head_notes(plans, declared=source.declared_head),
+            *fallback_notes(plans),
+            *lattice_notes(lattice, plans),
+        ]
         if matrix is not None:
             notes += importance_notes(matrix, entries, plans)
         if output is None:
@@ -142,19 +148,3 @@ def _metadata(
         metadata["quantize.imatrix.entries_count"] = len(matrix.entries)
         metadata["quantize.imatrix.chunks_count"] = matrix.chunk_count
     return metadata
-
-
-def _head_notes(source: Source, plans: Sequence[TensorPlan]) -> list[str]:
-    """What became of the prediction head; nothing if there is none, and none is declared."""
-    head = [plan for plan in plans if plan.head]
-    if not head:
-        if source.declared_head:
-            blocks = f"{source.declared_head} block{'' if source.declared_head == 1 else 's'}"
-            return [f"the metadata declare a prediction head of {blocks}, which is missing"]
-        return []
-    formats = sorted({plan.target.name for plan in head if len(plan.shape) > 1})
-    changed = sum(plan.changes for plan in head)
-    return [
-        f"the prediction head is kept: {len(head)} tensors, {changed} of them encoded anew, its "
-        f"matrices are {', '.join(formats)}"
-    ]
