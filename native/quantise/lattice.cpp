@@ -69,6 +69,7 @@ int exact_values(const float* x, float d, const int* codes) {
 bool encode_q4_0_lattice(const float* x, uint8_t* out) {
     float extreme = 0.0F;
     for (int i = 0; i < kColumns; ++i) {
+        if (!std::isfinite(x[i])) return false;
         if (std::fabs(x[i]) > std::fabs(extreme)) extreme = x[i];
     }
     std::memset(out, 0, 2);

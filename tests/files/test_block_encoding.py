@@ -329,6 +329,13 @@ def test_other_weights_are_on_no_lattice() -> None:
     assert kept.tobytes() == encode(Q4_0, values).tobytes()
 
 
+@pytest.mark.filterwarnings("error")
+def test_damaged_weights_are_on_no_lattice() -> None:
+    bits = np.full((2, 32), 0x7FA00000, np.uint32)  # NaN that signals
+    bits[1] = 0x80000000  # zeros with a sign
+    assert lattice_share(bits.view(np.float32).reshape(-1)) == 0.0
+
+
 def test_importance_is_one_on_average_and_never_zero() -> None:
     usable = usable_importance(np.array([0.0, 2.0, 4.0, 6.0]))
     np.testing.assert_allclose(usable, [1e-4, 2 / 3, 4 / 3, 2], rtol=1e-6)

@@ -9,7 +9,7 @@ from gguf import GGUFReader, GGUFWriter
 
 from nextn.errors import FileFormatError, SourceError
 from nextn.files.imatrix import ImportanceMatrix, InputSquares, read_imatrix, write_imatrix
-from tests.support.gguf_bytes import GgufBytes, tensor_entry, text_entry
+from tests.support.gguf_bytes import U32, GgufBytes, array_entry, number, tensor_entry, text_entry
 
 
 def example(path: Path) -> ImportanceMatrix:
@@ -40,6 +40,11 @@ def test_what_was_written_is_read_again(tmp_path: Path) -> None:
     for name, entry in found.entries.items():
         np.testing.assert_array_equal(entry.sums, written.entries[name].sums)
         np.testing.assert_array_equal(entry.counts, written.entries[name].counts)
+
+
+def test_texts_need_no_names(tmp_path: Path) -> None:
+    write_imatrix(replace(example(tmp_path / "a.gguf"), datasets=[]))
+    assert read_imatrix(tmp_path / "a.gguf").datasets == []
 
 
 def test_the_form_is_that_of_llama_cpp(tmp_path: Path) -> None:
@@ -149,6 +154,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     write_with_gguf(tmp_path / "model.gguf", {"w.weight": np.ones(8)}, kind="model")
     with pytest.raises(FileFormatError, match="another kind of file"):
         read_imatrix(tmp_path / "model.gguf")
+    numbers = array_entry("general.type", U32, [number(U32, 1), number(U32, 2)])
+    (tmp_path / "list.gguf").write_bytes(GgufBytes(metadata=[numbers]).build())
+    with pytest.raises(FileFormatError, match="another kind of file"):
+        read_imatrix(tmp_path / "list.gguf")
     (tmp_path / "old.dat").write_bytes(b"\x02\x00\x00\x00\x05\x00\x00\x00")
     with pytest.raises(FileFormatError, match="older form"):
         read_imatrix(tmp_path / "old.dat")

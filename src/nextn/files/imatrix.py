@@ -95,7 +95,8 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
             "`llama-imatrix --in-file OLD -o NEW.gguf`",
         ) from None
     metadata = parts[0].header.metadata
-    if metadata.get(_TYPE_KEY) != _KIND:
+    kind = metadata.get(_TYPE_KEY)
+    if not isinstance(kind, str) or kind != _KIND:
         raise FileFormatError(path, _TYPE_KEY, f"is not {_KIND!r}; this is another kind of file")
     tensors = {
         name: Tensor(entry, part.path, part.mapping)
@@ -135,10 +136,11 @@ def write_imatrix(matrix: ImportanceMatrix, *, inputs: Sequence[Path] = ()) -> N
         tensors[name + _COUNTS] = TensorBytes(counts.shape, F32, encode(F32, counts))
     metadata: dict[str, NewValue] = {
         _TYPE_KEY: _KIND,
-        _DATASETS_KEY: list(matrix.datasets),
         _CHUNK_COUNT_KEY: matrix.chunk_count,
         _CHUNK_SIZE_KEY: matrix.chunk_size,
     }
+    if matrix.datasets:  # GGUF lists have at least one element
+        metadata[_DATASETS_KEY] = list(matrix.datasets)
     write_gguf(matrix.path, metadata, tensors, inputs=inputs)
 
 
