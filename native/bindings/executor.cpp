@@ -12,6 +12,7 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -40,6 +41,7 @@ using Chances = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::
 using IntsOut = nb::ndarray<int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using FloatsOut = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using CountsOut = nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using DoublesOut = nb::ndarray<double, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using HiddenOut = nb::ndarray<uint16_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using LogitsArray = nb::ndarray<nb::numpy, float, nb::ndim<2>, nb::device::cpu>;
 
@@ -252,6 +254,21 @@ void logits(Executor& executor, int x, int matrix, float scale, int norm_weight,
     op->scale = scale;
     require(op->matrix->columns == op->prologue.x.width, "[logits] the widths differ");
     executor.add_logits(std::move(op));
+}
+
+int observe(Executor& executor, int x, int norm_weight, float epsilon) {
+    auto op = std::make_unique<nextn::Observe>();
+    op->x = executor.buffer(x);
+    op->norm = norm_of(executor, norm_weight, epsilon, op->x.width);
+    op->sums.assign(static_cast<size_t>(op->x.width), 0.0);
+    return executor.add_observer(std::move(op));
+}
+
+int64_t read_observed(const Executor& executor, int number, DoublesOut out) {
+    const nextn::Observe& observer = executor.observer(number);
+    require(out.shape(0) == observer.sums.size(), "[observe] the array does not fit");
+    std::copy(observer.sums.begin(), observer.sums.end(), out.data());
+    return observer.rows;
 }
 
 void concat(Executor& executor, int out, int a, int b) {
@@ -477,6 +494,8 @@ void bind_executor(nb::module_& m) {
         .def("attend", &attend, "out"_a, "query"_a, "key"_a, "value"_a, "layer"_a, "heads"_a,
              "scale"_a, "window"_a, "query_norm"_a, "key_norm"_a, "epsilon"_a, "rotary"_a)
         .def("logits", &logits, "x"_a, "matrix"_a, "scale"_a, "norm_weight"_a, "epsilon"_a)
+        .def("observe", &observe, "x"_a, "norm_weight"_a, "epsilon"_a)
+        .def("read_observed", &read_observed, "number"_a, "out"_a.noconvert())
         .def("concat", &concat, "out"_a, "a"_a, "b"_a)
         .def("add_hidden_layer", &add_hidden_layer, "width"_a)
         .def("store_hidden", &store_hidden, "x"_a, "layer"_a, "only_wanted"_a)
