@@ -141,7 +141,9 @@ class Sampler:
             largest = float(values[0])
         if not math.isfinite(largest):
             raise self._error(logits, position)
-        scores = (values.astype(np.float64) - largest) / params.temperature
+        # At a tiny temperature all but the largest become -inf, as they should.
+        with np.errstate(over="ignore"):
+            scores = (values.astype(np.float64) - largest) / params.temperature
         scores += gumbel(self.seed, position, ids)
         return int(ids[scores.argmax()])
 
