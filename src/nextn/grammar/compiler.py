@@ -15,25 +15,34 @@ from nextn.errors import RequestError
 from nextn.grammar.matcher import CompiledGrammar
 from nextn.grammar.specification import Specification, specification_from_settings
 from nextn.grammar.vocabulary import Vocabulary
+from nextn.sampling import ConstraintError
 
 if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
     from nextn.text.tokenizer import Tokenizer
 
 MAX_CACHED = 64
 """Compiled constraints that are kept; programs ask for the same one again and again."""
 
 LIMITS = LLParserLimits(
-    initial_lexer_fuel=1_000_000,
-    step_lexer_fuel=200_000,
-    step_max_items=50_000,
+    initial_lexer_fuel=500_000,
+    step_lexer_fuel=30_000,
+    step_max_items=20_000,
     max_lexer_states=50_000,
     max_grammar_size=100_000,
     verbose_errors=False,
 )
-"""What a grammar may cost, in the units of llguidance, which has names for what is exceeded."""
+"""What a grammar may cost, in the units of llguidance: below a second when it is made, and some
+hundredths of a second for a token, which all texts of a step wait for. A schema of 10,000 values or
+400 optional properties is below."""
 
-# Models that are unsure write white space without end; so do llama.cpp's JSON grammars.
-_WHITE_SPACE = r"(?: |\n[ \t]{0,20})?"
+_JSON: JsonCompileOptions = {
+    # One space or one indented line: else a model that is unsure writes white space without end.
+    "whitespace_pattern": r" |\n[ \t]{0,20}",
+    # No "\\u0061", by which the name of a property could be written past its own schema.
+    "json_allowed_escapes": '"\\bfnrt',
+}
 
 _UNSUPPORTED = re.compile(r"Unimplemented keys: \[(.*)\]")
 _MOST_SHOWN = 300
@@ -84,7 +93,10 @@ class GrammarCompiler:
         if matcher.is_error():
             raise _error(specification, matcher.get_error())
         made = CompiledGrammar(matcher, self._vocabulary, specification)
-        made.start().mask()  # fails for what is too large to begin with
+        try:
+            made.start().mask()
+        except ConstraintError as error:
+            raise _error(specification, str(error)) from error
         with self._lock:
             self._compiled[specification] = made
             while len(self._compiled) > MAX_CACHED:
@@ -110,7 +122,7 @@ def _grammar_text(specification: Specification) -> str:
     if specification.kind == "json_schema":
         return LLMatcher.grammar_from_json_schema(
             specification.text,
-            defaults={"whitespace_pattern": _WHITE_SPACE},
+            defaults=_JSON,
             # A keyword that is not supported must not be ignored, even if the schema asks for it.
             overrides={"lenient": False},
         )
