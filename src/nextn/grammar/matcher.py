@@ -113,13 +113,26 @@ class GrammarConstraint:
         ends = [index for index, token in enumerate(tokens) if token in self._end_tokens]
         count = 0
         if not self._ended:
-            within = list(tokens[: ends[0] + 1] if ends else tokens)
-            count = self._matcher.validate_tokens(within)
-            if count < len(within) or not ends:
+            text = list(tokens[: ends[0]] if ends else tokens)
+            count = self._matcher.validate_tokens(text)
+            if count < len(text) or not ends or not self._may_end_after(text):
                 return count
         while count < len(tokens) and tokens[count] in self._end_tokens:
             count += 1
         return count
+
+    def _may_end_after(self, tokens: list[int]) -> bool:
+        """Whether the text may end after these allowed tokens.
+
+        `validate_tokens` is no help: it refuses end tokens where nothing else may follow.
+        """
+        if not tokens:
+            return self._matcher.is_accepting()
+        self._matcher.try_consume_tokens(tokens)
+        accepting = self._matcher.is_accepting()
+        self._matcher.rollback(len(tokens))
+        self._check()
+        return accepting
 
     def _check(self) -> None:
         """Raise if the matcher gave up, which is for ever."""
