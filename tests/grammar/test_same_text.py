@@ -77,8 +77,9 @@ def test_drafts_and_neighbours_change_no_token(
 ) -> None:
     engine = Engine(model.executor, model.tokenizer, max_sequences=together)
     assert write(model, engine, draft) == plain
-    assert engine.statistics.by_drafter["grammar"].accepted > 0
-    assert engine.statistics.by_drafter["head"].accepted > 0
+    if draft != "auto":  # which goes by the time that drafts take
+        assert engine.statistics.by_drafter["grammar"].accepted > 0
+        assert engine.statistics.by_drafter["head"].accepted > 0
 
 
 def test_forced_drafts_change_no_token(model: nextn.Model, plain: Written) -> None:

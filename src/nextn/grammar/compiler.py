@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from llguidance import LLMatcher, LLParserLimits
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
@@ -15,7 +16,7 @@ from nextn.errors import RequestError
 from nextn.grammar.matcher import CompiledGrammar
 from nextn.grammar.specification import Specification, specification_from_settings
 from nextn.grammar.vocabulary import Vocabulary
-from nextn.sampling import ConstraintError
+from nextn.sampling import Constraint, ConstraintError
 
 if TYPE_CHECKING:
     from llguidance._lib import JsonCompileOptions
@@ -94,7 +95,7 @@ class GrammarCompiler:
             raise _error(specification, matcher.get_error())
         made = CompiledGrammar(matcher, self._vocabulary, specification)
         try:
-            made.start().mask()
+            _try_out(made.start())
         except ConstraintError as error:
             raise _error(specification, str(error)) from error
         with self._lock:
@@ -102,6 +103,16 @@ class GrammarCompiler:
             while len(self._compiled) > MAX_CACHED:
                 self._compiled.popitem(last=False)
         return made
+
+
+def _try_out(constraint: Constraint) -> None:
+    """Take one step, so that what is too large fails before anything is written."""
+    mask = constraint.mask()
+    if mask is not None:
+        allowed = np.flatnonzero(np.unpackbits(mask, bitorder="little"))
+        if allowed.size:
+            constraint.accept(int(allowed[-1]))
+            constraint.mask()
 
 
 def check_specification(specification: Specification) -> None:
