@@ -144,7 +144,9 @@ def _grammar_text(specification: Specification) -> str:
             return LLMatcher.grammar_from_lark(gbnf_to_lark(specification.text))
         except RecursionError as error:
             raise RequestError(f"{specification.field}: too many levels of brackets") from error
-        except Exception as error:  # it raises bare exceptions, and IndexError at the end of input
+        except IndexError as error:
+            raise _error(specification, "it ends within a rule") from error
+        except Exception as error:  # it raises nothing more special
             raise _error(specification, str(error)) from error
     return LLMatcher.grammar_from_lark(specification.text)
 
