@@ -127,3 +127,33 @@ def test_equal_forms_are_compiled_once_and_their_texts_are_independent(
     one.accept(one.forced()[0] if one.forced() else ids(one, first.vocab_size)[0])
     assert two.mask() is not None
     assert ids(two, first.vocab_size) == ids(first.start(), first.vocab_size)
+
+
+def test_a_text_that_uses_up_the_states_of_its_grammar_harms_no_other(
+    compiler: GrammarCompiler, model: nextn.Model
+) -> None:
+    """Copies of a matcher share the states of their lexer, and their limit."""
+    schema = {"type": "string", "maxLength": 60_000}
+    source = compiler.from_settings({"json_schema": schema})
+    assert source is not None
+    quote, a = model.tokenizer.encode('"a', add_special=False)
+    greedy, modest = source.start(), source.start()
+    for constraint in (greedy, modest):
+        constraint.accept(quote)
+        constraint.accept(a)
+    with pytest.raises(ConstraintError, match="too complex for this text"):  # noqa: PT012
+        for _ in range(60_000):
+            greedy.accept(a)
+    expected = ids(modest, source.vocab_size)
+    assert quote in expected
+    for _ in range(50):
+        modest.accept(a)
+        assert ids(modest, source.vocab_size) == expected
+    modest.rollback(50)
+    modest.accept(quote)
+    assert modest.may_end
+    later = source.start()
+    later.accept(quote)
+    assert quote in ids(later, source.vocab_size)
+    with pytest.raises(ConstraintError):
+        greedy.accept(a)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nextn.text.tokenizer import Tokenizer
 
-MAX_CACHED = 64
+MAX_CACHED = 16
 """Compiled constraints that are kept; programs ask for the same one again and again."""
 
 LIMITS = LLParserLimits(
@@ -85,15 +85,16 @@ class GrammarCompiler:
             if found is not None:
                 self._compiled.move_to_end(specification)
                 return found
-        matcher = LLMatcher(
-            self._vocabulary.ll_tokenizer,
-            _grammar_text(specification),
-            log_level=0,
-            limits=LIMITS,
-        )
-        if matcher.is_error():
-            raise _error(specification, matcher.get_error())
-        made = CompiledGrammar(matcher, self._vocabulary, specification)
+        text = _grammar_text(specification)
+
+        def make() -> LLMatcher:
+            tokenizer = self._vocabulary.ll_tokenizer
+            matcher = LLMatcher(tokenizer, text, log_level=0, limits=LIMITS)
+            if matcher.is_error():
+                raise _error(specification, matcher.get_error())
+            return matcher
+
+        made = CompiledGrammar(make, self._vocabulary, specification)
         try:
             _try_out(made.start())
         except ConstraintError as error:
