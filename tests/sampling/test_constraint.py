@@ -11,11 +11,23 @@ from hypothesis import strategies as st
 
 from nextn.sampling import Follower, LogitsError, Sampler, SamplingParams
 from nextn.sampling.constraint import After, masked
-from tests.support.fake_constraint import FakeConstraint
+from tests.support.fake_constraint import FakeConstraint, FakeConstraintSource
 
 VOCAB = 70
 END = 62
 PROMPT = [1, 2, 3]
+
+
+class FixedSource:
+    """Gives one constraint, whatever state it is in."""
+
+    vocab_size = VOCAB
+
+    def __init__(self, constraint: FakeConstraint) -> None:
+        self._constraint = constraint
+
+    def start(self) -> FakeConstraint:
+        return self._constraint
 
 
 def bits(mask: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
@@ -27,7 +39,7 @@ def test_a_follower_is_where_a_new_constraint_would_be(
     steps: list[tuple[int, list[int]]],
 ) -> None:
     """Each step verifies some drafts, of which some become text, or goes back to the text."""
-    follower = Follower(FakeConstraint(VOCAB, END), len(PROMPT))
+    follower = Follower(FakeConstraintSource(VOCAB, END), len(PROMPT))
     text: list[int] = []
     for accepted, picks in steps:
         drafted: list[int] = []
@@ -42,6 +54,35 @@ def test_a_follower_is_where_a_new_constraint_would_be(
             allowed = np.flatnonzero(bits(fresh.mask()))
             drafted.append(int(allowed[pick % len(allowed)]))
         text += drafted[:accepted]
+
+
+@pytest.mark.parametrize("method", ["accept", "rollback"])
+@pytest.mark.parametrize("before", [True, False])
+def test_an_interrupt_leaves_a_follower_in_order(
+    monkeypatch: pytest.MonkeyPatch, method: str, before: bool
+) -> None:
+    text: list[int] = []
+    fresh = FakeConstraint(VOCAB, END)
+    while len(text) < 8:
+        text.append(int(np.flatnonzero(bits(fresh.mask()))[-1]))
+        fresh.tokens = list(text)
+    follower = Follower(FakeConstraintSource(VOCAB, END), 0)
+    follower.after(text[:6])
+    change = getattr(FakeConstraint, method)
+
+    def interrupted(self: FakeConstraint, argument: int) -> None:
+        if not before:
+            change(self, argument)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeConstraint, method, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            follower.after(text if method == "accept" else text[:4])
+    for length in (4, 8, 3):
+        state = follower.after(text[:length])
+        assert isinstance(state, FakeConstraint)
+        assert state.tokens == text[:length]
 
 
 @given(
@@ -66,7 +107,7 @@ def test_a_mask_hides_no_damaged_logit() -> None:
     logits = np.zeros(VOCAB, np.float32)
     logits[5] = math.nan
     sampler = Sampler(
-        SamplingParams(temperature=0.0), 0, VOCAB, Follower(FakeConstraint(VOCAB, END), 0)
+        SamplingParams(temperature=0.0), 0, VOCAB, Follower(FakeConstraintSource(VOCAB, END), 0)
     )
     with pytest.raises(LogitsError, match="token 5 is nan"):
         sampler.choose(logits, [], 0)
@@ -94,9 +135,7 @@ def test_a_constraint_is_the_same_as_banning_with_logit_bias(params: SamplingPar
         bias = dict(params.logit_bias)
         bias.update(dict.fromkeys(np.flatnonzero(~allowed).tolist(), -math.inf))
         logits = (random.standard_normal(VOCAB) * 4).astype(np.float32)
-        follower = Follower(FakeConstraint(VOCAB, END), 2)
-        follower._constraint.tokens = list(text)  # type: ignore[attr-defined]
-        follower._start = 2
+        follower = Follower(FixedSource(constraint), 2)
         ours = Sampler(params, trial, VOCAB, follower).choose(logits, text, 9)
         banned = {name: getattr(params, name) for name in params.__slots__}
         expected = Sampler(SamplingParams(**{**banned, "logit_bias": bias}), trial, VOCAB).choose(
@@ -111,7 +150,7 @@ def test_where_nothing_is_allowed_the_error_says_so() -> None:
         def mask(self) -> np.ndarray:  # type: ignore[type-arg]
             return np.zeros(12, np.uint8)
 
-    sampler = Sampler(SamplingParams(), 0, VOCAB, Follower(Dead(VOCAB, END), 0))
+    sampler = Sampler(SamplingParams(), 0, VOCAB, Follower(FixedSource(Dead(VOCAB, END)), 0))
     with pytest.raises(LogitsError, match="no token that the grammar allows here"):
         sampler.choose(np.zeros(VOCAB, np.float32), [], 0)
 

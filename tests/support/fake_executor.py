@@ -165,7 +165,7 @@ class Oracle:
         while True:
             source = request.constraint
             # A new one for each token: it cannot remember anything.
-            constraint = None if source is None else Follower(source.start(), len(request.prompt))
+            constraint = None if source is None else Follower(source, len(request.prompt))
             sampler = Sampler(request.sampling, seed, VOCAB, constraint)
             token = sampler.choose(logits_after(text), text, len(text)).token
             text.append(token)

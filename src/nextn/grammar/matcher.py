@@ -137,12 +137,10 @@ class GrammarConstraint:
         """
 
         def ask(matcher: LLMatcher) -> bool:
-            if not tokens:
-                return matcher.is_accepting()
-            matcher.try_consume_tokens(tokens)
-            accepting = matcher.is_accepting()
-            matcher.rollback(len(tokens))
-            return accepting
+            if tokens:
+                matcher = matcher.deep_copy()
+                matcher.try_consume_tokens(tokens)
+            return matcher.is_accepting()
 
         return self._ask(ask)
 

@@ -90,14 +90,15 @@ class Follower:
     """Keeps the constraint of one sequence in the state that its tokens give.
 
     Args:
-        constraint: in its first state; used by nothing else.
+        source: of the constraint.
         start: index in the sequence of the first token under the constraint.
     """
 
-    __slots__ = ("_accepted", "_constraint", "_start")
+    __slots__ = ("_accepted", "_constraint", "_source", "_start")
 
-    def __init__(self, constraint: Constraint, start: int) -> None:
-        self._constraint = constraint
+    def __init__(self, source: ConstraintSource, start: int) -> None:
+        self._source = source
+        self._constraint = source.start()
         self._start = start
         self._accepted: list[int] = []
 
@@ -111,6 +112,15 @@ class Follower:
         Raises:
             ConstraintError: these tokens are not allowed, or it cannot be computed.
         """
+        try:
+            self._move(tokens, drafted)
+        except BaseException:
+            # An interrupt may come between two changes that belong together.
+            self._constraint, self._accepted = self._source.start(), []
+            raise
+        return self._constraint
+
+    def _move(self, tokens: Sequence[int], drafted: Sequence[int]) -> None:
         accepted, constraint = self._accepted, self._constraint
         length = len(tokens) - self._start
         same = min(len(accepted), length)
@@ -133,7 +143,6 @@ class Follower:
             token = tokens[self._start + index] if index < length else drafted[index - length]
             constraint.accept(token)
             accepted.append(token)
-        return constraint
 
 
 class After:
