@@ -161,6 +161,7 @@ def check_answers(model: nextn.Model, tries: int, tokens: int) -> dict[str, Any]
                 valid += 1
             except ValueError as error:  # of either library
                 wrong.append({"task": name, "seed": seed, "text": answer.text, "why": str(error)})
+        print(f"{valid} of {len(lengths)}", end="\r", flush=True)
     return {
         "tries": tries,
         "valid": valid,
