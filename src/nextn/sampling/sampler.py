@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nextn import _native
 from nextn.errors import NextnError
 from nextn.sampling import filters
-from nextn.sampling.constraint import Follower, masked
+from nextn.sampling.constraint import Follower, Masking
 from nextn.sampling.noise import gumbel
 from nextn.sampling.params import SamplingParams
 from nextn.sampling.penalties import penalise
@@ -57,6 +57,7 @@ class Sampler:
         "_bias",
         "_bias_ids",
         "_changes_logits",
+        "_masking",
         "constraint",
         "params",
         "seed",
@@ -74,6 +75,7 @@ class Sampler:
         self.seed = seed
         self.vocab_size = vocab_size
         self.constraint = constraint
+        self._masking = Masking()
         self._bias_ids = np.array(list(params.logit_bias.keys()), np.int32)
         self._bias = np.array(list(params.logit_bias.values()), np.float32)
         self._changes_logits = params.has_penalties or self._bias.size > 0
@@ -97,13 +99,20 @@ class Sampler:
         """
         params = self.params
         row = self._adjust(logits, tokens) if self._changes_logits else logits
+        forced = None
         if self.constraint is not None:
+            constraint = self.constraint.after(tokens)
+            forced = next(iter(constraint.forced()), None)
             # Before the filters: they choose among tokens that are allowed.
-            mask = self.constraint.after(tokens).mask()
+            mask = constraint.mask() if forced is None else None
             if mask is not None:
-                row = masked(row, mask)
+                row = self._masking.masked(row, mask)
         try:
-            if params.temperature == 0.0:
+            if forced is not None:
+                token = forced
+                if not math.isfinite(row[token]):
+                    raise self._error(row, position)
+            elif params.temperature == 0.0:
                 token = _native.argmax(row)
                 if not math.isfinite(row[token]):
                     raise self._error(row, position)
