@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nextn import _native
 from nextn.errors import NextnError
 from nextn.sampling import filters
-from nextn.sampling.constraint import Follower, Masking
+from nextn.sampling.constraint import Constraint, Follower, Masking
 from nextn.sampling.noise import gumbel
 from nextn.sampling.params import SamplingParams
 from nextn.sampling.penalties import penalise
@@ -99,30 +99,39 @@ class Sampler:
         """
         params = self.params
         row = self._adjust(logits, tokens) if self._changes_logits else logits
-        forced = None
-        if self.constraint is not None:
-            constraint = self.constraint.after(tokens)
-            forced = next(iter(constraint.forced()), None)
-            # Before the filters: they choose among tokens that are allowed.
-            mask = constraint.mask() if forced is None else None
-            if mask is not None:
-                row = self._masking.masked(row, mask)
         try:
-            if forced is not None:
-                token = forced
-                if not math.isfinite(row[token]):
-                    raise self._error(row, position)
-            elif params.temperature == 0.0:
+            token = None
+            if self.constraint is not None:
+                row, token = self._constrain(row, self.constraint.after(tokens))
+            if token is None and params.temperature == 0.0:
                 token = _native.argmax(row)
-                if not math.isfinite(row[token]):
-                    raise self._error(row, position)
-            else:
+            elif token is None:
                 token = self._sample(row, position)
+            if not math.isfinite(row[token]):
+                raise self._error(row, position)
             if params.logprobs is None:
                 return Choice(token)
             return _with_logprobs(token, logits, params.logprobs)
         except ValueError as error:
             raise self._error(row, position) from error
+
+    def _constrain(
+        self, row: NDArray[np.float32], constraint: Constraint
+    ) -> tuple[NDArray[np.float32], int | None]:
+        """The row without the tokens that are not allowed, and the token if it is known by then.
+
+        The filters come after, and choose among tokens that are allowed.
+        """
+        forced = constraint.forced()
+        if forced:
+            return row, forced[0]
+        if self.params.temperature == 0.0:
+            # If the largest of all logits is allowed, it is the largest of those that are.
+            largest = _native.argmax(row)
+            if constraint.allowed([largest]):
+                return row, largest
+        mask = constraint.mask()
+        return row if mask is None else self._masking.masked(row, mask), None
 
     def _adjust(self, logits: NDArray[np.float32], tokens: Sequence[int]) -> NDArray[np.float32]:
         """A copy of the logits with bias and penalties applied, in this order."""
