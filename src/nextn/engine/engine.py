@@ -26,6 +26,7 @@ from nextn.speculate import (
     Committed,
     DepthController,
     Drafter,
+    GrammarDrafter,
     HeadDrafter,
     SpeculationStatistics,
     SuffixDrafter,
@@ -50,8 +51,8 @@ class Engine:
     Args:
         executor: computes the steps. Its cache must have room for one sequence of full length.
         tokenizer: of the same model.
-        drafters: who guesses tokens; by default the suffix drafter, and the head drafter if the
-            executor has a head. None of them may be used by another engine.
+        drafters: who guesses tokens; by default those of constraints and of suffixes, and the
+            head drafter if the executor has a head. None of them may be used by another engine.
         depth: the depth controller, if not the default one.
         prompt_chunk: most prompt rows of a step; by default as many as the executor takes.
         shared_prompt_chunk: the same for steps in which other sequences decode.
@@ -102,7 +103,7 @@ class Engine:
         self._computing = False
 
     def _default_drafters(self) -> list[Drafter]:
-        drafters: list[Drafter] = [SuffixDrafter()]
+        drafters: list[Drafter] = [GrammarDrafter(), SuffixDrafter()]
         if self._executor.has_head:
             drafters.append(HeadDrafter(self._executor, self.cache.uses))
         return drafters

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 from nextn.errors import RequestError
-from nextn.sampling import SamplingParams
+from nextn.grammar import GRAMMAR_SETTINGS
+from nextn.sampling import ConstraintSource, SamplingParams
 
 MAX_DRAFT = 16
 """Most drafted tokens per step that a request may ask for."""
@@ -31,6 +32,7 @@ class GenerationRequest:
         draft: "auto" chooses by measurement how many drafted tokens to verify per step, "off" is
             one token per step, a number from 1 to `MAX_DRAFT` verifies as many as that whenever a
             drafter has them. It changes the speed, never the text.
+        constraint: a form, such as a JSON schema, that the text must have; see `nextn.grammar`.
     """
 
     prompt: list[int]
@@ -39,6 +41,7 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     end_tokens: frozenset[int] = frozenset()
     draft: DraftSetting = "auto"
+    constraint: ConstraintSource | None = None
 
     def check(self, vocab_size: int, context_length: int) -> None:
         """Check that the request is possible.
@@ -74,11 +77,19 @@ class GenerationRequest:
                 f"draft is {self.draft!r}; allowed: 'auto', 'off', or an integer from 1 to "
                 f"{MAX_DRAFT}"
             )
+        if self.constraint is not None and self.constraint.vocab_size != vocab_size:
+            raise RequestError(
+                f"constraint: made for a model of {self.constraint.vocab_size} tokens, but this "
+                f"one has {vocab_size}; make it with the model that writes"
+            )
         self.sampling.check(vocab_size)
 
 
 def request_from_settings(
-    prompt: list[int], end_tokens: frozenset[int], settings: Mapping[str, Any]
+    prompt: list[int],
+    end_tokens: frozenset[int],
+    settings: Mapping[str, Any],
+    constraint: ConstraintSource | None = None,
 ) -> GenerationRequest:
     """Build a request from keyword settings, as the Python API takes them; see `check` for values.
 
@@ -87,13 +98,15 @@ def request_from_settings(
         end_tokens: the model's end tokens.
         settings: `max_tokens`, `stop` (one string or several), `draft`, `ignore_end` (write on past
             end tokens) and every field of `SamplingParams`.
+        constraint: what `nextn.grammar` made of further settings, which are not among these.
 
     Raises:
         RequestError: a setting that does not exist, or stop strings that are none.
     """
     unknown = [name for name in settings if name not in _KNOWN]
     if unknown:
-        raise RequestError(f"unknown setting {', '.join(unknown)}; known are {', '.join(_KNOWN)}")
+        known = ", ".join((*_KNOWN, *GRAMMAR_SETTINGS))
+        raise RequestError(f"unknown setting {', '.join(unknown)}; known are {known}")
     stop = settings.get("stop", ())
     if not isinstance(stop, Iterable):
         raise RequestError(f"stop is {stop!r}; allowed: a string or a list of strings")
@@ -104,6 +117,7 @@ def request_from_settings(
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         end_tokens=frozenset() if settings.get("ignore_end", False) else end_tokens,
         draft=settings.get("draft", "auto"),
+        constraint=constraint,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nextn.engine.events import FinishReason, Token
 from nextn.engine.statistics import Statistics, StepTimes
 from nextn.engine.stop import StopMatcher
-from nextn.sampling import Choice, Sampler
+from nextn.sampling import Choice, Follower, Sampler
 from nextn.sampling.params import SEED_BITS
 from nextn.text.stream import StreamDetokenizer
 
@@ -73,8 +73,12 @@ class Sequence:
         self.id = number
         self.request = request
         self.tokens = list(request.prompt)
+        source = request.constraint
         self.sampler = Sampler(
-            request.sampling, secrets.randbits(SEED_BITS) if seed is None else seed, vocab_size
+            request.sampling,
+            secrets.randbits(SEED_BITS) if seed is None else seed,
+            vocab_size,
+            None if source is None else Follower(source, len(request.prompt)),
         )
         self.blocks: SequenceBlocks | None = None
         self.finish_reason: FinishReason | None = None
