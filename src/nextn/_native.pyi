@@ -12,6 +12,15 @@ def gumbel(seed: int, position: int, ids: NDArray[np.int32]) -> NDArray[np.float
 def gumbel_argmax(
     logits: NDArray[np.float32], temperature: float, seed: int, position: int
 ) -> int: ...
+def choose(
+    logits: NDArray[np.float32],
+    position: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    seed: int,
+) -> int: ...
 def choose_draft(
     logits: NDArray[np.float32],
     token_ids: NDArray[np.int32] | None,
