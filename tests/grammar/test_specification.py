@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -94,3 +96,13 @@ def test_wrong_settings_are_refused_by_name(settings: dict[str, Any], message: s
     with pytest.raises(RequestError) as caught:
         specification_from_settings(settings)
     assert message in str(caught.value)
+
+
+def test_a_form_is_read_without_what_compiles_it() -> None:
+    """llguidance takes its time to import; only who needs it pays."""
+    code = (
+        "import sys, nextn.model, nextn.cli.run, nextn.grammar as grammar\n"
+        "grammar.specification_from_settings({'regex': 'a'})\n"
+        "sys.exit('llguidance' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nextn.sampling import Follower, LogitsError, Sampler, SamplingParams
-from nextn.sampling.constraint import After, masked
+from nextn.sampling.constraint import After, Masking
 from tests.support.fake_constraint import FakeConstraint, FakeConstraintSource
 
 VOCAB = 70
@@ -97,20 +97,29 @@ def test_a_mask_bans_what_is_not_allowed_and_changes_nothing_else(
     logits = np.array(values, np.float32)
     before = logits.copy()
     mask = np.packbits(np.array(allowed + [True] * 26), bitorder="little")
-    assert masked(logits, mask).tolist() == [
-        value if may else -math.inf for value, may in zip(logits.tolist(), allowed, strict=True)
-    ]
+    masking = Masking()
+    for values_of, may_be in ((logits, mask), (logits[::-1].copy(), ~mask), (logits, mask)):
+        bits_of = np.unpackbits(may_be, bitorder="little")[:VOCAB].tolist()
+        assert masking.masked(values_of, may_be).tolist() == [
+            value if may else -math.inf
+            for value, may in zip(values_of.tolist(), bits_of, strict=True)
+        ]
     assert np.array_equal(logits, before)
 
 
 def test_a_mask_hides_no_damaged_logit() -> None:
     logits = np.zeros(VOCAB, np.float32)
     logits[5] = math.nan
-    sampler = Sampler(
-        SamplingParams(temperature=0.0), 0, VOCAB, Follower(FakeConstraintSource(VOCAB, END), 0)
-    )
-    with pytest.raises(LogitsError, match="token 5 is nan"):
-        sampler.choose(logits, [], 0)
+    for text in ([1, 2], [3, 4], [5, 6], [7, 8]):
+        constraint = FakeConstraint(VOCAB, END)
+        constraint.tokens = text
+        follower = Follower(FixedSource(constraint), len(text))
+        sampler = Sampler(SamplingParams(temperature=0.0), 0, VOCAB, follower)
+        if constraint.forced():  # nothing but the logit of the one token is looked at
+            assert sampler.choose(logits, text, 0).token == constraint.forced()[0]
+            logits[constraint.forced()[0]] = math.nan
+        with pytest.raises(LogitsError, match="is nan"):
+            sampler.choose(logits, text, 0)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +156,9 @@ def test_a_constraint_is_the_same_as_banning_with_logit_bias(params: SamplingPar
 
 def test_where_nothing_is_allowed_the_error_says_so() -> None:
     class Dead(FakeConstraint):
+        def forced(self) -> list[int]:
+            return []
+
         def mask(self) -> np.ndarray:  # type: ignore[type-arg]
             return np.zeros(12, np.uint8)
 

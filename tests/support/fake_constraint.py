@@ -26,8 +26,7 @@ class FakeConstraint:
         return self._end_token in self._allowed(self.tokens)
 
     def mask(self) -> NDArray[np.uint8]:
-        if len(self.tokens) == self._fails_at:
-            raise ConstraintError("too complex")
+        self._check()
         bits = np.zeros(-(-self._vocab_size // 32) * 32, np.bool_)
         bits[list(self._allowed(self.tokens))] = True
         return np.packbits(bits, bitorder="little")
@@ -42,6 +41,7 @@ class FakeConstraint:
         del self.tokens[-count:]
 
     def forced(self) -> list[int]:
+        self._check()
         text = list(self.tokens)
         while len(allowed := self._allowed(text)) == 1 and len(text) < 500:
             text += allowed
@@ -54,6 +54,10 @@ class FakeConstraint:
                 return count
             text.append(token)
         return len(tokens)
+
+    def _check(self) -> None:
+        if len(self.tokens) == self._fails_at:
+            raise ConstraintError("too complex")
 
     def _allowed(self, text: list[int]) -> set[int]:
         if self._end_token in text:

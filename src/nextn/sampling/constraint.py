@@ -226,13 +226,28 @@ _OF_BYTE = np.where(
 """float32 [256, 8]: what eight logits get for each byte of a mask."""
 
 
-def masked(logits: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A copy of the logits in which tokens that are not allowed have -inf.
+class Masking:
+    """Makes masked copies of logits, in memory of its own."""
 
-    Args:
-        logits: float32 [vocab_size].
-        mask: see `Constraint.mask`.
-    """
-    change = _OF_BYTE[mask].reshape(-1)[: logits.size]
-    change += logits
-    return change
+    __slots__ = ("_change",)
+
+    def __init__(self) -> None:
+        self._change = np.zeros((0, 8), np.float32)
+
+    def masked(self, logits: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """A copy of the logits in which tokens that are not allowed have -inf.
+
+        Args:
+            logits: float32 [vocab_size].
+            mask: see `Constraint.mask`.
+
+        Returns:
+            float32 [vocab_size], valid until the next call.
+        """
+        if len(self._change) != mask.size:
+            self._change = np.empty((mask.size, 8), np.float32)
+        # No byte is out of range: with "clip", NumPy need not find that out first.
+        _OF_BYTE.take(mask, axis=0, out=self._change, mode="clip")
+        row = self._change.reshape(-1)[: logits.size]
+        row += logits
+        return row

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nextn import _native
 from nextn.errors import NextnError
 from nextn.sampling import filters
-from nextn.sampling.constraint import Follower, masked
+from nextn.sampling.constraint import Constraint, Follower, Masking
 from nextn.sampling.noise import gumbel
 from nextn.sampling.params import SamplingParams
 from nextn.sampling.penalties import penalise
@@ -54,6 +54,7 @@ class Sampler:
         "_bias",
         "_bias_ids",
         "_changes_logits",
+        "_masking",
         "constraint",
         "params",
         "seed",
@@ -71,6 +72,7 @@ class Sampler:
         self.seed = seed
         self.vocab_size = vocab_size
         self.constraint = constraint
+        self._masking = Masking()
         self._bias_ids = np.array(list(params.logit_bias.keys()), np.int32)
         self._bias = np.array(list(params.logit_bias.values()), np.float32)
         self._changes_logits = params.has_penalties or self._bias.size > 0
@@ -94,29 +96,37 @@ class Sampler:
         """
         params = self.params
         row = self._adjust(logits, tokens) if self._changes_logits else logits
-        if self.constraint is not None:
-            # Before the filters: they choose among tokens that are allowed.
-            mask = self.constraint.after(tokens).mask()
-            if mask is not None:
-                row = masked(row, mask)
         try:
-            if params.typical_p < 1.0 and params.temperature > 0.0:
-                token = self._choose_typical(row, position)
-            else:
-                token = _native.choose(
-                    row,
-                    position,
-                    params.temperature,
-                    params.top_k,
-                    params.top_p,
-                    params.min_p,
-                    self.seed,
-                )
+            token = None
+            if self.constraint is not None:
+                row, token = self._constrain(row, self.constraint.after(tokens))
+            if token is None:
+                token = self._choose(row, position)
+            elif not math.isfinite(row[token]):
+                raise self._error(row, position)
             if params.logprobs is None:
                 return Choice(token)
             return _with_logprobs(token, logits, params.logprobs)
         except ValueError as error:
             raise self._error(row, position) from error
+
+    def _constrain(
+        self, row: NDArray[np.float32], constraint: Constraint
+    ) -> tuple[NDArray[np.float32], int | None]:
+        """The row without the tokens that are not allowed, and the token if it is known by then.
+
+        The filters come after, and choose among tokens that are allowed.
+        """
+        forced = constraint.forced()
+        if forced:
+            return row, forced[0]
+        if self.params.temperature == 0.0:
+            # If the largest of all logits is allowed, it is the largest of those that are.
+            largest = _native.argmax(row)
+            if constraint.allowed([largest]):
+                return row, largest
+        mask = constraint.mask()
+        return row if mask is None else self._masking.masked(row, mask), None
 
     def _adjust(self, logits: NDArray[np.float32], tokens: Sequence[int]) -> NDArray[np.float32]:
         """A copy of the logits with bias and penalties applied, in this order."""
@@ -125,6 +135,21 @@ class Sampler:
         if self.params.has_penalties:
             penalise(row, tokens, self.params)
         return row
+
+    def _choose(self, row: NDArray[np.float32], position: int) -> int:
+        """Filter, then the argmax of scaled logits + noise."""
+        params = self.params
+        if params.typical_p < 1.0 and params.temperature > 0.0:
+            return self._choose_typical(row, position)
+        return _native.choose(
+            row,
+            position,
+            params.temperature,
+            params.top_k,
+            params.top_p,
+            params.min_p,
+            self.seed,
+        )
 
     def _choose_typical(self, logits: NDArray[np.float32], position: int) -> int:
         """The same with typical-p among the filters, which the native `choose` does not have."""
