@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import random
 from typing import Any
@@ -17,9 +18,14 @@ from nextn.errors import RequestError
 from nextn.grammar.compiler import GrammarCompiler
 
 NAMES = st.sampled_from(["a", "b", "the name", "größe", 'x"y', "c/d"])
-VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(-300, 300), st.text(max_size=6), st.sampled_from([2.5])
+# Other control characters need an escape that is not written.
+TEXTS = st.text(
+    st.one_of(
+        st.characters(codec="utf-8", exclude_categories=["Cc"]), st.sampled_from("\b\f\n\r\t")
+    ),
+    max_size=6,
 )
+VALUES = st.one_of(st.none(), st.booleans(), st.integers(-300, 300), TEXTS, st.sampled_from([2.5]))
 
 
 def numbers(kind: str) -> st.SearchStrategy[dict[str, Any]]:
@@ -45,7 +51,6 @@ STRINGS = st.one_of(
         [
             {"type": "string", "pattern": "^[A-Z]{2}-[0-9]{1,3}$"},
             {"type": "string", "pattern": "^(ja|nein)$"},
-            {"type": "string", "format": "date"},
             {"type": "string", "format": "uuid"},
             {"type": "string", "format": "ipv4"},
         ]
@@ -128,6 +133,20 @@ def test_random_texts_of_random_schemas_are_valid(
         schema["maxItems"] = 3
     text = random_text(model, compiler, schema, seed)
     jsonschema_rs.validator_for(schema, validate_formats=True).validate(json.loads(text))
+
+
+def test_a_date_has_a_day_of_its_month(model: nextn.Model, compiler: GrammarCompiler) -> None:
+    for seed in range(50):
+        text = random_text(model, compiler, {"type": "string", "format": "date"}, seed)
+        year, month, day = json.loads(text).split("-")
+        # Of any leap year: whether this one is can no longer be told when the day comes.
+        datetime.date(2000, int(month), int(day))
+        assert len(year) == 4
+
+
+def test_a_text_that_cannot_be_written_is_refused(compiler: GrammarCompiler) -> None:
+    with pytest.raises(RequestError, match="json_schema: no text has this form"):
+        compiler.from_settings({"json_schema": {"const": "\x1f"}})
 
 
 VALID = {

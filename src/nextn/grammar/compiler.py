@@ -45,6 +45,9 @@ _JSON: JsonCompileOptions = {
     "json_allowed_escapes": '"\\bfnrt',
 }
 
+_NO_TEXT = "NoExtensionBias"
+"""What llguidance says where no text is possible at all."""
+
 _UNSUPPORTED = re.compile(r"Unimplemented keys: \[(.*)\]")
 _MOST_SHOWN = 300
 
@@ -159,6 +162,11 @@ def _error(specification: Specification, reason: str) -> RequestError:
     if unsupported:
         return RequestError(
             f"{field}: the keyword {unsupported[1]} of JSON schema is not supported; leave it out"
+        )
+    if _NO_TEXT in reason:
+        return RequestError(
+            f"{field}: no text has this form; a string with control characters, for example, would "
+            "need escapes such as \\u001f, which are not written"
         )
     line = " ".join(reason.split())
     if len(line) > _MOST_SHOWN:
