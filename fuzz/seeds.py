@@ -8,7 +8,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nextn.tools.imatrix import ImatrixSettings, make_imatrix
 from tests.support.gguf_bytes import (
     BOOL,
     I32,
@@ -26,6 +25,8 @@ from tests.support.small_models import small_model
 from tests.support.tiny_checkpoints import write_tiny_checkpoint
 from tests.support.tiny_gguf import TinyHead, write_tiny_model
 from tests.support.tiny_tokenizers import CHATML_TEMPLATE, byte_level_bpe, sentencepiece
+
+from nextn.tools.imatrix import ImatrixSettings, make_imatrix
 
 MOST_INPUT_BYTES = 16_384
 """Larger inputs are cut off."""
