@@ -160,7 +160,7 @@ def test_config_values_have_types_and_bounds(tmp_path: Path) -> None:
     assert ("i" in config, "n" in config, "absent" in config) == (True, False, False)
     for call, message in (
         (lambda: config.integer("b"), "b: expected an integer, got bool True"),
-        (lambda: config.integer("f"), "f: expected an integer, got 2.5"),
+        (lambda: config.integer("f"), "f: expected an integer, got float 2.5"),
         (lambda: config.integer("i", minimum=4), "i: is 3, but must be at least 4"),
         (lambda: config.integer("n"), "n: is missing"),
         (lambda: config.number("s"), "s: expected a number, got the string 'x'"),

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from nextn.errors import FileFormatError
+from nextn.files.gguf.file_types import FileType
 from nextn.models.head_tensors import block_of
-from nextn.tools.quantise.file_types import FileType
 
 TOKEN_EMBEDDING: Final = "token_embd.weight"
 OUTPUT: Final = "output.weight"
