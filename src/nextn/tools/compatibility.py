@@ -12,10 +12,10 @@ from nextn.files import I32, Checkpoint, Tensor
 from nextn.files.gguf import LazyStrings
 from nextn.files.typed_values import described
 from nextn.models.head_tensors import block_of, renumbered
-from nextn.models.nextn_head import TRUNK_KEY, VOCAB_HASH_KEY, vocabulary_hash
+from nextn.models.nextn_head import TRUNK_KEY
 from nextn.tools.head_metadata import head_values
 from nextn.tools.head_parts import HeadParts
-from nextn.tools.vocabularies import vocabulary_difference
+from nextn.tools.vocabularies import same_vocabulary, vocabulary_difference
 
 # A head computes with these; it was trained for one value.
 _MUST_EQUAL: Final = (
@@ -170,11 +170,10 @@ def _compare_vocabulary(
             found.doubts.append(
                 f"{key} is {shown(theirs)} for the head and {shown(ours)} for the model"
             )
-    expected = vocabulary_hash(source) or source.string(VOCAB_HASH_KEY, "")
-    hashed = vocabulary_hash(trunk)
-    if not expected or hashed is None:
+    same = same_vocabulary(trunk, source)
+    if same is None:
         found.notes.append("whether head and model have one vocabulary is not known")
-    elif expected != hashed:
+    elif not same:
         different = vocabulary_difference(trunk, source)
         found.doubts.append(f"the vocabulary is another one{different and f' ({different})'}")
     table = trunk.tensors.get("token_embd.weight")

@@ -1,4 +1,4 @@
-"""What is different between two vocabularies, for messages."""
+"""Whether two files have the same vocabulary, and what is different."""
 
 from __future__ import annotations
 
@@ -6,8 +6,24 @@ from typing import Final
 
 from nextn.files import Checkpoint
 from nextn.files.gguf import LazyStrings
+from nextn.models.nextn_head import VOCAB_HASH_KEY, vocabulary_hash
 
 _TOKENS: Final = "tokenizer.ggml.tokens"
+
+
+def same_vocabulary(trunk: Checkpoint, head: Checkpoint) -> bool | None:
+    """Whether a head is for the trunk's vocabulary, by what its file lists and declares.
+
+    None if the files do not say it.
+
+    Raises:
+        FileFormatError: a token that is not UTF-8.
+    """
+    ours, declared = vocabulary_hash(trunk), head.metadata.get(VOCAB_HASH_KEY)
+    theirs = {vocabulary_hash(head)} - {None}
+    if isinstance(declared, str) and declared:
+        theirs.add(declared)
+    return theirs == {ours} if ours is not None and theirs else None
 
 
 def vocabulary_difference(checkpoint: Checkpoint, other: Checkpoint) -> str:
