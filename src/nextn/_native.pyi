@@ -37,6 +37,11 @@ def available_kernels() -> list[str]: ...
 
 # native/bindings/formats.cpp
 def decode_blocks(type_id: int, data: NDArray[np.uint8], out: NDArray[np.float32]) -> None: ...
+def skip_strings(data: NDArray[np.uint8], count: int, most: int) -> tuple[int, int]:
+    """How many of `count` strings, each behind its length (u64), are whole, and their bytes."""
+
+def join_strings(data: NDArray[np.uint8], count: int) -> bytes:
+    """Strings, each behind its length (u64), with a NUL between them instead."""
 
 # native/bindings/quantise.cpp
 def quantise_blocks(
