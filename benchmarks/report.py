@@ -227,6 +227,95 @@ def _exists(name: str) -> bool:
     return (RESULTS / f"{name}.json").exists()
 
 
+def quantised_errors() -> str:
+    """Root mean square errors of nextn's quantisers against those of others."""
+    results = {model: load(f"quantise-{model}") for model in _quantised()}
+    like_trained = next(iter(results.values()))["errors"]["like trained weights"]
+    rows = []
+    for name, row in like_trained.items():
+        found = [f"{100 * row['relative_error']:.2f} %"]
+        tables = [like_trained, *(each["errors"]["of the model"] for each in results.values())]
+        for table_of in tables:
+            found.append(f"{table_of[name]['to_ggml']:.3f}")
+            found.append(f"{table_of[name]['to_ggml_with_importance']:.3f}")
+        found.append(f"{row['to_gguf']:.3f}" if "to_gguf" in row else MISSING)
+        rows.append([name, *found])
+    head = ["format", "error", "like trained, to ggml", "weighted"]
+    for model in results:
+        head += [f"{MODELS[model].split(',')[0]}, to ggml", "weighted"]
+    return table([*head, "to `gguf`"], rows)
+
+
+def quantised_divergence() -> str:
+    """Divergence of quantised files from their source, of nextn's and llama.cpp's."""
+    rows = []
+    for model in _quantised():
+        result = load(f"quantise-{model}")
+        for part, with_importance in (
+            ("divergence", ""),
+            ("divergence_with_importance", ", importance"),
+        ):
+            for name, row in result.get(part, {}).items():
+                title = MODELS[model].split(",")[0]
+                ours, theirs = row["nextn"], row["llama.cpp"]
+                rows.append(
+                    [
+                        f"{title}, {name}{with_importance}",
+                        f"{ours['divergence']:.5f}",
+                        f"{theirs['divergence']:.5f}",
+                        f"{ours['divergence'] / theirs['divergence']:.3f}",
+                        f"{100 * ours['same_top']:.1f} %",
+                        f"{100 * theirs['same_top']:.1f} %",
+                    ]
+                )
+    head = ["model and type", "nextn", "llama.cpp", "ratio", "same top, nextn"]
+    return table([*head, "same top, llama.cpp"], rows)
+
+
+def quantised_seconds() -> str:
+    """Time of whole files, of nextn and llama.cpp."""
+    results = {model: load(f"quantise-{model}") for model in _quantised()}
+    results = {model: result for model, result in results.items() if "seconds" in result}
+    rows = []
+    for name in next(iter(results.values()))["seconds"]:
+        row = [name]
+        for result in results.values():
+            times = result["seconds"][name]
+            row += [f"{times['nextn']:.2f}", f"{times['llama.cpp']:.2f}", f"{times['ratio']:.2f} x"]
+        rows.append(row)
+    head = ["type"]
+    for model in results:
+        head += [f"{MODELS[model].split(',')[0]}: nextn, s", "llama.cpp, s", "faster by"]
+    return table(head, rows)
+
+
+def _quantised() -> list[str]:
+    return [model for model in MODELS if _exists(f"quantise-{model}")]
+
+
+def head_files() -> str:
+    """Memory and time of moving heads between large files."""
+    rows = []
+    for model, result in load("head_files")["models"].items():
+        for tool in ("extract", "attach"):
+            row = result[tool]
+            fastest = row.get("fastest_speed_of_cp")
+            rows.append(
+                [
+                    f"{model}, {tool}",
+                    f"{row['input_bytes'] / 1e9:.1f} GB",
+                    f"{row['stored_output_bytes'] / 1e6:.0f} MB",
+                    f"{row['peak_mib']:.0f} MiB",
+                    f"{row['tool_seconds']:.2f} s",
+                    f"{100 * row['speed_of_cp']:.0f} %",
+                    f"{100 * row['speed_of_cp_with_sync']:.0f} %",
+                    MISSING if fastest is None else f"{100 * fastest:.0f} %",
+                ]
+            )
+    head = ["model and tool", "read from", "stored", "peak memory", "time", "of `cp`"]
+    return table([*head, "of `cp` and `sync`", "fastest rounds, of `cp`"], rows)
+
+
 def tokenizer() -> str:
     """Differences from llama.cpp's tokenizer."""
     rows = []
@@ -344,6 +433,12 @@ def main() -> None:
             parts[f"heads-{model}"] = partial(heads, model)
     if _exists("roofline"):
         parts["roofline"] = roofline
+    if _quantised():
+        parts["quantised-errors"] = quantised_errors
+        parts["quantised-divergence"] = quantised_divergence
+        parts["quantised-seconds"] = quantised_seconds
+    if _exists("head_files"):
+        parts["head-files"] = head_files
     if _exists("kernels"):
         for family in ("products", "attention", "rows"):
             parts[f"kernels-{family}"] = partial(kernels, family)

@@ -45,6 +45,12 @@ std::int64_t require_number(std::int64_t result) {
     return result;
 }
 
+void require_temperature(double temperature) {
+    if (!(temperature >= 0.0) || std::isinf(temperature)) {
+        throw std::invalid_argument("[sampling] temperature must be 0 or more, and finite");
+    }
+}
+
 }  // namespace
 
 void bind_sampling(nb::module_& m) {
@@ -109,13 +115,23 @@ void bind_sampling(nb::module_& m) {
         nb::arg("logits").noconvert(), nb::arg("temperature"), nb::arg("seed"), nb::arg("position"),
         "argmax of (logits - max) / temperature + gumbel, over all ids.");
     m.def(
+        "choose",
+        [](const Logits& logits, std::uint64_t position, double temperature, std::int32_t top_k,
+           double top_p, double min_p, std::uint64_t seed) {
+            require_logits(logits);
+            require_temperature(temperature);
+            return require_number(nextn::choose(logits.data(), logits.size(), nullptr, position,
+                                                {temperature, top_k, top_p, min_p, seed}));
+        },
+        nb::arg("logits").noconvert(), nb::arg("position"), nb::arg("temperature"),
+        nb::arg("top_k"), nb::arg("top_p"), nb::arg("min_p"), nb::arg("seed"),
+        "The id that the filters and the noise choose.");
+    m.def(
         "choose_draft",
         [](const Logits& logits, const std::optional<Ids>& token_ids, std::uint64_t position,
            double temperature, std::int32_t top_k, double top_p, double min_p, std::uint64_t seed) {
             require_logits(logits);
-            if (!(temperature >= 0.0) || std::isinf(temperature)) {
-                throw std::invalid_argument("[sampling] temperature must be 0 or more, and finite");
-            }
+            require_temperature(temperature);
             if (token_ids && token_ids->size() != logits.size()) {
                 throw std::invalid_argument("[sampling] there must be one token id for each logit");
             }

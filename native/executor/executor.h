@@ -24,7 +24,7 @@ struct ExecutorLimits {
 // Chains of drafted tokens; see src/nextn/backends/drafting.py for the meaning of all fields.
 struct DraftChain {
     int depth;
-    DraftSettings settings;
+    ChoiceSettings settings;
     double least;
     const float* chances;  // [depths][bins]
 };

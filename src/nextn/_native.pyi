@@ -12,6 +12,15 @@ def gumbel(seed: int, position: int, ids: NDArray[np.int32]) -> NDArray[np.float
 def gumbel_argmax(
     logits: NDArray[np.float32], temperature: float, seed: int, position: int
 ) -> int: ...
+def choose(
+    logits: NDArray[np.float32],
+    position: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    seed: int,
+) -> int: ...
 def choose_draft(
     logits: NDArray[np.float32],
     token_ids: NDArray[np.int32] | None,
@@ -28,6 +37,11 @@ def available_kernels() -> list[str]: ...
 
 # native/bindings/formats.cpp
 def decode_blocks(type_id: int, data: NDArray[np.uint8], out: NDArray[np.float32]) -> None: ...
+def skip_strings(data: NDArray[np.uint8], count: int, most: int) -> tuple[int, int]:
+    """How many of `count` strings, each behind its length (u64), are whole, and their bytes."""
+
+def join_strings(data: NDArray[np.uint8], count: int) -> bytes:
+    """Strings, each behind its length (u64), with a NUL between them instead."""
 
 # native/bindings/quantise.cpp
 def quantise_blocks(

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from nextn.engine import Engine, GenerationRequest, Token
 from nextn.engine import Sequence as EngineSequence
 from nextn.errors import RequestError
-from nextn.sampling import SamplingParams
+from nextn.sampling import ConstraintError, SamplingParams
 from nextn.sampling.sampler import NoTokenError
-from nextn.speculate import SuffixDrafter
+from nextn.speculate import GrammarDrafter, SuffixDrafter
+from tests.support.fake_constraint import FakeConstraintSource
 from tests.support.fake_drafters import Parrot, RandomDepth
 from tests.support.fake_executor import END, VOCAB, FakeExecutor, FakeTokenizer, Oracle
 
@@ -55,6 +56,9 @@ REQUESTS = st.builds(
     draft=st.sampled_from(["auto", "auto", "off", 1, 3, 16]),
     priority=st.sampled_from([0, 0, 0, 1, -1]),
     client=st.sampled_from(["", "a"]),
+    constraint=st.sampled_from(
+        [None, FakeConstraintSource(VOCAB, END), FakeConstraintSource(VOCAB, END, after=b"a")]
+    ),
 )
 
 
@@ -108,7 +112,7 @@ def test_text_does_not_depend_on_drafts_chunks_neighbours_or_preemption(setting:
     engine = Engine(
         executor,
         FakeTokenizer(),  # type: ignore[arg-type]
-        drafters=[SuffixDrafter(), Parrot(setting.free)],
+        drafters=[GrammarDrafter(), SuffixDrafter(), Parrot(setting.free)],
         depth=RandomDepth(setting.seed),
         **setting.engine,
     )
@@ -186,6 +190,64 @@ def test_drafts_save_steps_and_tokens_tell_who_foresaw_them() -> None:
     assert len(executor.steps) == statistics.steps
     assert engine.statistics.accepted == statistics.accepted
     assert engine.statistics.drafted == statistics.drafted
+
+
+@pytest.mark.parametrize("drafters", [[GrammarDrafter()], [SuffixDrafter()], []])
+@pytest.mark.parametrize("draft", ["auto", 8])
+def test_forced_tokens_change_the_number_of_steps_and_nothing_else(
+    drafters: list[Any], draft: str | int
+) -> None:
+    request = greedy(
+        [5, 6, 7], max_tokens=90, draft=draft, constraint=FakeConstraintSource(VOCAB, END)
+    )
+    engine, executor = make_engine(drafters=drafters)
+    sequence = engine.submit(request)
+    tokens = finish(engine)[sequence.id]
+    assert [token.id for token in tokens] == Oracle(request, executor.context_length).tokens
+    forced = [token for token in tokens if token.drafter == "grammar"]
+    assert bool(forced) == any(drafter.name == "grammar" for drafter in drafters)
+    if forced:
+        assert sequence.statistics.accepted == sequence.statistics.drafted == len(forced)
+
+
+def test_drafts_that_the_constraint_forbids_are_not_verified() -> None:
+    source = FakeConstraintSource(VOCAB, END)
+    request = greedy([5, 6, 7], max_tokens=90, draft=8, constraint=source)
+    engine, executor = make_engine(drafters=[Parrot()])
+    sequence = engine.submit(request)
+    finish(engine)
+    text = len(request.prompt)
+    for rows in executor.steps[1:]:
+        tokens, first = rows.tokens.tolist(), int(rows.positions[0])
+        history = sequence.tokens[text : first + 1]
+        assert source.start_after(history).allowed(tokens[1:]) == len(tokens) - 1
+    assert any(len(rows.tokens) > 1 for rows in executor.steps[1:])
+
+
+def test_a_constraint_that_fails_ends_its_own_text_only() -> None:
+    engine, executor = make_engine()
+    failing = engine.submit(
+        greedy([5, 6, 7], constraint=FakeConstraintSource(VOCAB, END, fails_at=6))
+    )
+    other = greedy([5, 6, 7, 8], max_tokens=30)
+    running = engine.submit(other)
+    written: dict[int, list[int]] = {failing.id: [], running.id: []}
+    errors = []
+    while engine.running + engine.waiting:
+        for event in engine.step():
+            if event.token is None:
+                errors.append((event.sequence.id, type(event.error)))
+            else:
+                written[event.sequence.id].append(event.token.id)
+    assert errors == [(failing.id, ConstraintError)]
+    assert len(written[failing.id]) == 6
+    assert written[running.id] == Oracle(other, executor.context_length).tokens
+
+
+def test_a_constraint_of_another_model_is_refused() -> None:
+    engine, _ = make_engine()
+    with pytest.raises(RequestError, match="made for a model of 65 tokens"):
+        engine.submit(greedy([1], constraint=FakeConstraintSource(VOCAB + 1, END)))
 
 
 def test_two_costly_drafters_are_a_defect() -> None:

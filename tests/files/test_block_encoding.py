@@ -329,6 +329,23 @@ def test_other_weights_are_on_no_lattice() -> None:
     assert kept.tobytes() == encode(Q4_0, values).tobytes()
 
 
+@pytest.mark.parametrize("name", ["Q4_K", "Q5_K"])
+def test_steps_of_before_are_found_even_if_a_few_columns_are_all_that_matters(name: str) -> None:
+    block_type = ENCODED_TYPES[name]
+    once = decode(block_type, encode(block_type, values_like_weights(40)))
+    rng = np.random.default_rng(5)
+    importance = usable_importance(rng.lognormal(0, 2, once.shape[-1]))
+
+    def errors(weights: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        again = decode(block_type, encode(block_type, once, weights))
+        by_column = importance if weights is not None else np.ones_like(importance)
+        blocks = (by_column * (again - once) ** 2).reshape(-1, 256).sum(axis=-1)
+        return np.sqrt(blocks / (by_column * once**2).reshape(-1, 256).sum(axis=-1))
+
+    for share in (0.5, 0.9, 0.98):
+        assert np.quantile(errors(importance), share) <= 1.1 * np.quantile(errors(None), share)
+
+
 @pytest.mark.filterwarnings("error")
 def test_damaged_weights_are_on_no_lattice() -> None:
     bits = np.full((2, 32), 0x7FA00000, np.uint32)  # NaN that signals

@@ -8,7 +8,7 @@ import pytest
 
 from nextn.errors import SourceError
 from nextn.files import copying
-from nextn.files.copying import copy_range, data_ranges
+from nextn.files.copying import WriteBehind, copy_range, data_ranges
 
 HOLE = 1 << 20
 
@@ -61,7 +61,6 @@ def test_a_copy_has_the_bytes_of_the_range(
     content = sparse(tmp_path / "source")
     without_kernel(monkeypatch, kernel)
     monkeypatch.setattr(copying, "_BUFFER_BYTES", 1000)
-    monkeypatch.setattr(copying, "_WRITE_BEHIND_BYTES", 4000)
     # The kernel copies where the pages of both files are the same.
     for before in (b"before", b"x" * (offset % 4096)):
         found, _, told = copied(tmp_path / "source", tmp_path / "target", offset, count, before)
@@ -98,3 +97,32 @@ def test_a_source_that_became_shorter_is_an_error(
     without_kernel(monkeypatch, kernel)
     with pytest.raises(SourceError, match="source: became shorter"):
         copied(tmp_path / "source", tmp_path / "target", 50, 51)
+
+
+def test_the_disk_is_asked_once_for_every_byte_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def advise(descriptor: int, start: int, count: int, _: int) -> None:
+        assert os.fstat(descriptor).st_size >= start + count  # what is still in a buffer is not
+        asked.append((start, count))
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    monkeypatch.setattr(copying, "_WRITE_BEHIND_BYTES", 4000)
+    with (tmp_path / "file").open("wb") as file, WriteBehind(file) as behind:
+        for _ in range(10):
+            file.write(bytes(1700))
+            behind.advance()
+    assert asked == [(0, 5100), (5100, 5100), (10_200, 5100)]
+
+
+def test_a_file_is_stored_without_advice_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "posix_fadvise")
+    monkeypatch.setattr(copying, "_WRITE_BEHIND_BYTES", 4)
+    with (tmp_path / "file").open("wb") as file, WriteBehind(file) as behind:
+        file.write(b"content")
+        behind.advance()
+    assert (tmp_path / "file").read_bytes() == b"content"

@@ -150,7 +150,7 @@ def test_banned_tokens_are_never_chosen() -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("temperature", [1e-6, 1e-40, 1e-308, 5e-324])
-@pytest.mark.parametrize("filters", [{}, {"top_k": 5}, {"top_p": 0.9}])
+@pytest.mark.parametrize("filters", [{}, {"top_k": 5}, {"top_p": 0.9}, {"typical_p": 0.9}])
 def test_a_tiny_temperature_takes_the_largest_logit(
     temperature: float, filters: dict[str, float]
 ) -> None:

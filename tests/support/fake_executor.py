@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from nextn.backends.base import BLOCK_TOKENS, Rows, check_rows
 from nextn.engine import GenerationRequest
-from nextn.sampling import Sampler
+from nextn.sampling import Follower, Sampler
 
 VOCAB = 64
 END = 62  # a control token that ends a text
@@ -160,10 +160,13 @@ class Oracle:
     def __init__(self, request: GenerationRequest, context_length: int) -> None:
         seed = request.sampling.seed
         assert seed is not None
-        sampler = Sampler(request.sampling, seed, VOCAB)
         text = list(request.prompt)
         self.tokens: list[int] = []
         while True:
+            source = request.constraint
+            # A new one for each token: it cannot remember anything.
+            constraint = None if source is None else Follower(source, len(request.prompt))
+            sampler = Sampler(request.sampling, seed, VOCAB, constraint)
             token = sampler.choose(logits_after(text), text, len(text)).token
             text.append(token)
             self.tokens.append(token)

@@ -57,6 +57,17 @@ def test_a_head_extracted_attached_and_extracted_again_is_the_same_file(
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_a_head_that_is_not_declared_is_the_same_when_it_is(model: Path, tmp_path: Path) -> None:
+    with open_checkpoint(model) as source:
+        keys = dict(source.encoded_metadata)
+        del keys[f"{source.architecture}.nextn_predict_layers"]
+        copies = {name: TensorCopy.of(tensor) for name, tensor in source.tensors.items()}
+        write_gguf(tmp_path / "undeclared.gguf", keys, copies)
+    extract_head(model, tmp_path / "first.gguf")
+    extract_head(tmp_path / "undeclared.gguf", tmp_path / "second.gguf")
+    assert (tmp_path / "first.gguf").read_bytes() == (tmp_path / "second.gguf").read_bytes()
+
+
 def test_an_extracted_head_does_not_depend_on_the_file_that_held_it(
     model: Path, tmp_path: Path
 ) -> None:

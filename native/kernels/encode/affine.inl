@@ -91,6 +91,19 @@ static Affine fit_affine(const float* x, const float* w, float most) {
     return {lane(scale, best), lane(minimum, best)};
 }
 
+// The weighted squared error of 32 values with a scale and minimum: here the lanes are values.
+static float affine_error(const float* x, const float* w, const Affine& fit, float most) {
+    float codes[32];
+    codes_of(x, 32, fit.scale, fit.minimum, 0.0F, most, codes);
+    F error = f_zero();
+    for (int i = 0; i < 32; i += kLanes) {
+        const F shifted = f_sub(f_load(x + i), f_set(fit.minimum));
+        const F rest = f_sub(shifted, f_mul(f_set(fit.scale), f_load(codes + i)));
+        error = f_add(error, f_mul(f_load(w + i), f_mul(rest, rest)));
+    }
+    return f_sum(error);
+}
+
 template <int kLevels>
 static void encode_affine(const float* x, const float* importance, float mean_square,
                           uint8_t* out) {
@@ -229,17 +242,28 @@ template <int kBits>
 static void encode_k(const float* x, const float* importance, uint8_t* out) {
     constexpr int kRounds = 3;
     const float most = static_cast<float>((1 << kBits) - 1);
-    float w[256];
+    float alone[256];
+    float weighed[256];
+    weigh_alone(x, 256, alone);
+    const float* w = alone;
     if (importance != nullptr) {
-        weigh(x, importance, 2.0F * sum_of_squares(x, 256) / 256.0F, 256, w);
-    } else {
-        weigh_alone(x, 256, w);
+        weigh(x, importance, 2.0F * sum_of_squares(x, 256) / 256.0F, 256, weighed);
+        w = weighed;
     }
     Affine fits[8];
     float highest_scale = 0.0F;
     float highest_minimum = 0.0F;
     for (int j = 0; j < 8; ++j) {
-        fits[j] = fit_affine<true, false>(x + 32 * j, w + 32 * j, most);
+        const float* xs = x + 32 * j;
+        const float* ws = w + 32 * j;
+        fits[j] = fit_affine<true, false>(xs, ws, most);
+        if (importance != nullptr) {
+            // Where a few columns are all that matters, the steps of weights that were quantised
+            // before are found only by looking at all of them alike.
+            const Affine other = fit_affine<true, false>(xs, alone + 32 * j, most);
+            if (affine_error(xs, ws, other, most) < affine_error(xs, ws, fits[j], most))
+                fits[j] = other;
+        }
         if (fits[j].scale > highest_scale) highest_scale = fits[j].scale;
         if (-fits[j].minimum > highest_minimum) highest_minimum = -fits[j].minimum;
     }

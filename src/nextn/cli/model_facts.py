@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +20,10 @@ from nextn.models.head_tensors import (
     declared_head_layers,
     head_status,
     head_tensor_names,
+    place_of,
 )
 from nextn.models.nextn_head import HeadedModel
 
-_BLOCK = re.compile(r"^blk\.\d+\.")
 _GROUPS = ("embedding", "attention", "feed-forward", "experts", "output", "norms", "head", "other")
 
 
@@ -227,7 +226,7 @@ def _group(tensors: Iterable[Tensor]) -> list[Group]:
 
 
 def _group_name(tensor: str) -> str:
-    role = _BLOCK.sub("", tensor)
+    _, role = place_of(tensor)
     if "norm" in role:
         return "norms"
     if role.startswith("token_embd."):

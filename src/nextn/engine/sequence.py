@@ -78,7 +78,7 @@ class Sequence:
             request.sampling,
             secrets.randbits(SEED_BITS) if seed is None else seed,
             vocab_size,
-            None if source is None else Follower(source.start(), len(request.prompt)),
+            None if source is None else Follower(source, len(request.prompt)),
         )
         self.blocks: SequenceBlocks | None = None
         self.finish_reason: FinishReason | None = None

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +14,12 @@ from nextn.errors import FileFormatError, shown
 from nextn.files.gguf import EncodedValue, LazyStrings, MetadataValue, open_parts
 from nextn.files.tensor import Tensor
 from nextn.files.tokenizer_data import TokenizerData
+from nextn.files.typed_values import REQUIRED, UNBOUNDED, TypedValues, described
 
-T = TypeVar("T")
-
-_UNBOUNDED: Final = 1 << 62
 _LONGEST_ARCHITECTURE: Final = 64
 
 
-class _Required:
-    """Marks a metadata key without a default."""
-
-
-REQUIRED: Final = _Required()
-
-
-class Checkpoint:
+class Checkpoint(TypedValues):
     """An open model: metadata, tensors, tokenizer data and chat template.
 
     The typed getters (`integer` ... `strings`) take keys that may begin with "{arch}.", which
@@ -78,67 +68,29 @@ class Checkpoint:
         """The name, which keys and messages are made of: short, and printable."""
         name = self.string("general.architecture")
         if not name.isprintable() or not 0 < len(name) <= _LONGEST_ARCHITECTURE:
-            self._fail("general.architecture", f"{shown(name)} is not a name")
+            self.fail("general.architecture", f"{shown(name)} is not a name")
         return name
 
-    def integer(
-        self,
-        key: str,
-        default: int | _Required = REQUIRED,
-        *,
-        minimum: int = -_UNBOUNDED,
-        maximum: int = _UNBOUNDED,
-    ) -> int:
-        """An integer from `minimum` to `maximum`."""
-        value = self._value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            self._fail(key, f"expected an integer, got {_describe(value)}")
-        self._check_range(key, value, minimum, maximum)
-        return value
+    def field(self, key: str) -> str:
+        """The full name of a key."""
+        return key.replace("{arch}", self.architecture) if "{arch}" in key else key
 
-    def number(
-        self,
-        key: str,
-        default: float | _Required = REQUIRED,
-        *,
-        minimum: float = -math.inf,
-        maximum: float = math.inf,
-    ) -> float:
-        """A finite number from `minimum` to `maximum`."""
-        value = self._value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            self._fail(key, f"expected a number, got {_describe(value)}")
-        if not math.isfinite(value):
-            self._fail(key, f"is {value}, but must be finite")
-        self._check_range(key, value, minimum, maximum)
-        return float(value)
-
-    def boolean(self, key: str, default: bool | _Required = REQUIRED) -> bool:
-        """A truth value."""
-        value = self._value(key, default)
-        if not isinstance(value, bool):
-            self._fail(key, f"expected a truth value, got {_describe(value)}")
-        return value
-
-    def string(self, key: str, default: str | _Required = REQUIRED) -> str:
-        """A string."""
-        value = self._value(key, default)
-        if not isinstance(value, str):
-            self._fail(key, f"expected a string, got {_describe(value)}")
-        return value
+    def value(self, key: str) -> MetadataValue | None:
+        """The value of a key as it stands; None if there is none."""
+        return self.metadata.get(self.field(key))
 
     def integers(
         self,
         key: str,
         *,
         length: int | None = None,
-        minimum: int = -_UNBOUNDED,
-        maximum: int = _UNBOUNDED,
+        minimum: int = -UNBOUNDED,
+        maximum: int = UNBOUNDED,
     ) -> NDArray[np.int64]:
         """A required array of integers from `minimum` to `maximum`: int64 [length]."""
-        value = self._value(key, REQUIRED)
+        value = self._required(key, REQUIRED)
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "iu":
-            self._fail(key, f"expected an array of integers, got {_describe(value)}")
+            self.fail(key, f"expected an array of integers, got {described(value)}")
         self._check_length(key, len(value), length)
         if value.size:
             self._check_range(key, int(value.min()), minimum, maximum)
@@ -147,19 +99,19 @@ class Checkpoint:
 
     def numbers(self, key: str, *, length: int | None = None) -> NDArray[np.float64]:
         """A required array of floats without NaN: float64 [length]."""
-        value = self._value(key, REQUIRED)
+        value = self._required(key, REQUIRED)
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-            self._fail(key, f"expected an array of floats, got {_describe(value)}")
+            self.fail(key, f"expected an array of floats, got {described(value)}")
         self._check_length(key, len(value), length)
         if np.isnan(value).any():
-            self._fail(key, "holds NaN")
+            self.fail(key, "holds NaN")
         return value.astype(np.float64)
 
     def strings(self, key: str, *, length: int | None = None) -> list[str]:
         """A required array of strings."""
-        value = self._value(key, REQUIRED)
+        value = self._required(key, REQUIRED)
         if not isinstance(value, LazyStrings):
-            self._fail(key, f"expected an array of strings, got {_describe(value)}")
+            self.fail(key, f"expected an array of strings, got {described(value)}")
         self._check_length(key, len(value), length)
         return value.decode()
 
@@ -175,33 +127,9 @@ class Checkpoint:
             return None
         return self.string("tokenizer.chat_template")
 
-    def _full_key(self, key: str) -> str:
-        return key.replace("{arch}", self.architecture) if "{arch}" in key else key
-
-    def _value(self, key: str, default: T | _Required) -> MetadataValue | T:
-        value = self.metadata.get(self._full_key(key))
-        if value is not None:
-            return value
-        if isinstance(default, _Required):
-            self._fail(key, "is missing from the metadata")
-        return default
-
-    def _check_range(self, key: str, value: float, minimum: float, maximum: float) -> None:
-        if minimum <= value <= maximum:
-            return
-        bounds = []
-        if minimum > -_UNBOUNDED:
-            bounds.append(f"at least {minimum}")
-        if maximum < _UNBOUNDED:
-            bounds.append(f"at most {maximum}")
-        self._fail(key, f"is {value}, but must be {' and '.join(bounds) or 'smaller'}")
-
     def _check_length(self, key: str, length: int, expected: int | None) -> None:
         if expected is not None and length != expected:
-            self._fail(key, f"has {length} entries, but must have {expected}")
-
-    def _fail(self, key: str, reason: str) -> NoReturn:
-        raise FileFormatError(self.path, self._full_key(key), reason)
+            self.fail(key, f"has {length} entries, but must have {expected}")
 
 
 def open_checkpoint(path: str | Path, *, to_copy: bool = False) -> Checkpoint:
@@ -246,15 +174,3 @@ def check_vocabulary(checkpoint: Checkpoint) -> None:
             "tokenizer.ggml.tokens",
             f"has {len(tokens)} tokens, but token_embd.weight has {embedding.shape[0]} rows",
         )
-
-
-def _describe(value: object) -> str:
-    match value:
-        case LazyStrings():
-            return f"an array of {len(value)} strings"
-        case np.ndarray():
-            return f"an array of {value.size} values of type {value.dtype}"
-        case str():
-            return f"the string {shown(value)}"
-        case _:
-            return f"{type(value).__name__} {value!r}"

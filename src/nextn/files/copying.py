@@ -5,20 +5,61 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import BinaryIO, Final
 
 from nextn.errors import SourceError
 
 _BYTES_PER_CALL: Final = 64 << 20  # between two calls Ctrl-C is heard, and progress is told
-_BUFFER_BYTES: Final = 1 << 20  # fits into the processor's cache; larger ones are slower
-_WRITE_BEHIND_BYTES: Final = 8 << 20
+_BUFFER_BYTES: Final = 1 << 19  # fits into the processor's cache; larger ones are slower
+_WRITE_BEHIND_BYTES: Final = 16 << 20
 _PAGE_BYTES: Final = 4096
 # What the kernel says where it cannot copy between two files by itself.
 _CANNOT: Final = (
     *(errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF),
     errno.ETXTBSY,
 )
+
+
+class WriteBehind:
+    """Lets the disk begin to store a file while it is written, so that fsync has little left to do.
+
+    A thread asks for it, since asking waits until the disk has taken the bytes over.
+
+    Args:
+        file: what is written from its beginning to its end; it is closed after the context.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._begun = 0
+        self._ranges: SimpleQueue[tuple[int, int] | None] = SimpleQueue()
+        self._thread = Thread(target=self._ask)
+
+    def __enter__(self) -> WriteBehind:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ranges.put(None)
+        self._thread.join()
+
+    def advance(self) -> None:
+        """Store what was written since the last time, if it is enough by now."""
+        end = self._file.tell()
+        if end - self._begun >= _WRITE_BEHIND_BYTES:
+            self._file.flush()
+            self._ranges.put((self._begun, end - self._begun))
+            self._begun = end
+
+    def _ask(self) -> None:
+        while (asked := self._ranges.get()) is not None:
+            # Linux starts to store what it is advised not to keep; it keeps what is not yet stored.
+            with suppress(OSError, AttributeError):  # advice that a system does not take
+                os.posix_fadvise(self._file.fileno(), *asked, os.POSIX_FADV_DONTNEED)
 
 
 def data_ranges(file: BinaryIO, offset: int, count: int) -> Iterator[tuple[int, int]]:
@@ -110,27 +151,19 @@ def _copy_data(
 
 
 def _copy_by_buffer(source: BinaryIO, offset: int, buffer: memoryview, target: BinaryIO) -> int:
-    """Bytes that were copied to the target's position: mostly as many as fit into the buffer."""
-    copied = os.preadv(source.fileno(), [buffer], offset)
+    """Bytes that were copied to the target's position: mostly as many as fit into the buffer.
+
+    The first are fewer, so that all others begin at multiples of the buffer's size: where these are
+    large powers of two, Linux keeps them in large pages, which cost less.
+    """
+    most = _BUFFER_BYTES - target.tell() % _BUFFER_BYTES
+    copied = os.preadv(source.fileno(), [buffer[:most]], offset)
     if not copied:
         name = Path(os.fsdecode(source.name))
         raise SourceError(f"{name}: became shorter while it was copied")
-    end = target.tell() + copied
     target.write(buffer[:copied])
     target.flush()
-    if end // _WRITE_BEHIND_BYTES != (end - copied) // _WRITE_BEHIND_BYTES:
-        _begin_to_store(target, end)
     return copied
-
-
-def _begin_to_store(target: BinaryIO, end: int) -> None:
-    """Let the disk begin to write while the copying goes on, so that fsync has little left to do.
-
-    Linux starts to write what it is advised not to keep; it keeps what is not yet written.
-    """
-    if hasattr(os, "posix_fadvise"):
-        start = max(0, end - 2 * _WRITE_BEHIND_BYTES)
-        os.posix_fadvise(target.fileno(), start, end - start, os.POSIX_FADV_DONTNEED)
 
 
 def _copy_in_kernel(source: BinaryIO, offset: int, count: int, target: BinaryIO) -> int:

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from llguidance import LLMatcher, LLParserLimits
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
@@ -15,25 +16,37 @@ from nextn.errors import RequestError
 from nextn.grammar.matcher import CompiledGrammar
 from nextn.grammar.specification import Specification, specification_from_settings
 from nextn.grammar.vocabulary import Vocabulary
+from nextn.sampling import Constraint, ConstraintError
 
 if TYPE_CHECKING:
+    from llguidance._lib import JsonCompileOptions
+
     from nextn.text.tokenizer import Tokenizer
 
-MAX_CACHED = 64
+MAX_CACHED = 16
 """Compiled constraints that are kept; programs ask for the same one again and again."""
 
 LIMITS = LLParserLimits(
-    initial_lexer_fuel=1_000_000,
-    step_lexer_fuel=200_000,
-    step_max_items=50_000,
+    initial_lexer_fuel=500_000,
+    step_lexer_fuel=30_000,
+    step_max_items=20_000,
     max_lexer_states=50_000,
     max_grammar_size=100_000,
     verbose_errors=False,
 )
-"""What a grammar may cost, in the units of llguidance, which has names for what is exceeded."""
+"""What a grammar may cost, in the units of llguidance: below a second when it is made, and some
+hundredths of a second for a token, which all texts of a step wait for. A schema of 10,000 values or
+400 optional properties is below."""
 
-# Models that are unsure write white space without end; so do llama.cpp's JSON grammars.
-_WHITE_SPACE = r"(?: |\n[ \t]{0,20})?"
+_JSON: JsonCompileOptions = {
+    # One space or one indented line: else a model that is unsure writes white space without end.
+    "whitespace_pattern": r" |\n[ \t]{0,20}",
+    # No "\\u0061", by which the name of a property could be written past its own schema.
+    "json_allowed_escapes": '"\\bfnrt',
+}
+
+_NO_TEXT = "NoExtensionBias"
+"""What llguidance says where no text is possible at all."""
 
 _UNSUPPORTED = re.compile(r"Unimplemented keys: \[(.*)\]")
 _MOST_SHOWN = 300
@@ -75,21 +88,35 @@ class GrammarCompiler:
             if found is not None:
                 self._compiled.move_to_end(specification)
                 return found
-        matcher = LLMatcher(
-            self._vocabulary.ll_tokenizer,
-            _grammar_text(specification),
-            log_level=0,
-            limits=LIMITS,
-        )
-        if matcher.is_error():
-            raise _error(specification, matcher.get_error())
-        made = CompiledGrammar(matcher, self._vocabulary, specification)
-        made.start().mask()  # fails for what is too large to begin with
+        text = _grammar_text(specification)
+
+        def make() -> LLMatcher:
+            tokenizer = self._vocabulary.ll_tokenizer
+            matcher = LLMatcher(tokenizer, text, log_level=0, limits=LIMITS)
+            if matcher.is_error():
+                raise _error(specification, matcher.get_error())
+            return matcher
+
+        made = CompiledGrammar(make, self._vocabulary, specification)
+        try:
+            _try_out(made.start())
+        except ConstraintError as error:
+            raise _error(specification, str(error)) from error
         with self._lock:
             self._compiled[specification] = made
             while len(self._compiled) > MAX_CACHED:
                 self._compiled.popitem(last=False)
         return made
+
+
+def _try_out(constraint: Constraint) -> None:
+    """Take one step, so that what is too large fails before anything is written."""
+    mask = constraint.mask()
+    if mask is not None:
+        allowed = np.flatnonzero(np.unpackbits(mask, bitorder="little"))
+        if allowed.size:
+            constraint.accept(int(allowed[-1]))
+            constraint.mask()
 
 
 def check_specification(specification: Specification) -> None:
@@ -110,7 +137,7 @@ def _grammar_text(specification: Specification) -> str:
     if specification.kind == "json_schema":
         return LLMatcher.grammar_from_json_schema(
             specification.text,
-            defaults={"whitespace_pattern": _WHITE_SPACE},
+            defaults=_JSON,
             # A keyword that is not supported must not be ignored, even if the schema asks for it.
             overrides={"lenient": False},
         )
@@ -121,7 +148,9 @@ def _grammar_text(specification: Specification) -> str:
             return LLMatcher.grammar_from_lark(gbnf_to_lark(specification.text))
         except RecursionError as error:
             raise RequestError(f"{specification.field}: too many levels of brackets") from error
-        except Exception as error:  # it raises bare exceptions, and IndexError at the end of input
+        except IndexError as error:
+            raise _error(specification, "it ends within a rule") from error
+        except Exception as error:  # it raises nothing more special
             raise _error(specification, str(error)) from error
     return LLMatcher.grammar_from_lark(specification.text)
 
@@ -133,6 +162,11 @@ def _error(specification: Specification, reason: str) -> RequestError:
     if unsupported:
         return RequestError(
             f"{field}: the keyword {unsupported[1]} of JSON schema is not supported; leave it out"
+        )
+    if _NO_TEXT in reason:
+        return RequestError(
+            f"{field}: no text has this form; a string with control characters, for example, would "
+            "need escapes such as \\u001f, which are not written"
         )
     line = " ".join(reason.split())
     if len(line) > _MOST_SHOWN:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,36 +19,43 @@ if TYPE_CHECKING:
 _WORD_BYTES = 4
 """Masks are whole words of 32 bits."""
 
+_MOST_SHOWN = 200
+
+Answer = TypeVar("Answer")
+
 
 class CompiledGrammar:
     """A grammar, ready for any number of texts: a `ConstraintSource`.
 
     Args:
-        matcher: in its first state; is copied for each text.
+        make: makes a matcher in its first state; the first one was seen to be right.
         vocabulary: of the model.
         specification: what it was made from.
     """
 
     def __init__(
-        self, matcher: LLMatcher, vocabulary: Vocabulary, specification: Specification
+        self, make: Callable[[], LLMatcher], vocabulary: Vocabulary, specification: Specification
     ) -> None:
         self.specification = specification
         self.vocab_size = len(vocabulary.tokens)
-        self._matcher = matcher
-        self._vocabulary = vocabulary
-        self._ends = np.zeros(-(-self.vocab_size // 32) * _WORD_BYTES, np.uint8)
+        self.end_tokens = frozenset(vocabulary.end_tokens)
+        self.ends = np.zeros(-(-self.vocab_size // 32) * _WORD_BYTES, np.uint8)
         for token in vocabulary.end_tokens:
-            self._ends[token // 8] |= 1 << token % 8
+            self.ends[token // 8] |= 1 << token % 8
+        self._make = make
+        self._first = make()
+        self._spellings = vocabulary.tokens
 
     def start(self) -> Constraint:
         """The state of a text that has no tokens yet."""
-        constraint = GrammarConstraint(
-            self._matcher.deep_copy(), frozenset(self._vocabulary.end_tokens), self._ends
-        )
+        constraint = GrammarConstraint(self, self._first.deep_copy())
         after = self.specification.after
-        if after is None:
-            return constraint
-        return After(constraint, after.encode(), self._vocabulary.tokens)
+        return constraint if after is None else After(constraint, after.encode(), self._spellings)
+
+    def renewed(self) -> LLMatcher:
+        """A matcher that shares nothing with those before; later texts start from it, too."""
+        self._first = self._make()
+        return self._first.deep_copy()
 
 
 class GrammarConstraint:
@@ -57,72 +64,95 @@ class GrammarConstraint:
     The matcher is never told about end tokens: it knows no state after the end. They are counted
     here.
 
+    The copies of a matcher share the states of their lexer, which have a limit. At the limit they
+    all fail for ever. So a matcher that fails is replaced by a new one, and only a text that fails
+    again with that one has itself to blame.
+
     Args:
+        source: where it comes from.
         matcher: of this text alone, in its first state.
-        end_tokens: ids that end a text.
-        ends: the mask of these.
     """
 
-    __slots__ = ("_address", "_end_tokens", "_ended", "_ends", "_mask", "_matcher")
+    __slots__ = ("_address", "_ended", "_mask", "_matcher", "_source", "_tokens")
 
-    def __init__(
-        self, matcher: LLMatcher, end_tokens: frozenset[int], ends: NDArray[np.uint8]
-    ) -> None:
+    def __init__(self, source: CompiledGrammar, matcher: LLMatcher) -> None:
+        self._source = source
         self._matcher = matcher
-        self._end_tokens = end_tokens
-        self._ends = ends
-        self._ended = 0  # end tokens that were accepted
-        self._mask = np.zeros_like(ends)
+        self._tokens: list[int] = []  # without end tokens
+        self._ended = 0  # end tokens that were accepted after these
+        self._mask = np.zeros_like(source.ends)
         self._address = self._mask.ctypes.data
 
     @property
     def may_end(self) -> bool:
         """See `Constraint`."""
-        return self._ended > 0 or self._matcher.is_accepting()
+        return self._ended > 0 or self._ask(lambda matcher: matcher.is_accepting())
 
     def mask(self) -> NDArray[np.uint8]:
         """See `Constraint`."""
         if self._ended:
-            return self._ends
-        self._matcher.unsafe_compute_mask_ptr(self._address, self._mask.nbytes)
-        self._check()
+            return self._source.ends
+        self._ask(lambda matcher: matcher.unsafe_compute_mask_ptr(self._address, self._mask.nbytes))
         return self._mask
 
     def accept(self, token: int) -> None:
         """See `Constraint`."""
-        if token in self._end_tokens and self.may_end:
+        if token in self._source.end_tokens and self.may_end:
             self._ended += 1
-        elif self._ended or self._matcher.try_consume_tokens([token]) != 1:
-            self._check()
+        elif not self._ended and self._ask(lambda matcher: matcher.try_consume_tokens([token])):
+            self._tokens.append(token)
+        else:
             raise ConstraintError(f"the grammar does not allow token {token} here")
 
     def rollback(self, count: int) -> None:
         """See `Constraint`."""
         ended = min(count, self._ended)
         self._ended -= ended
-        if count > ended:
-            self._matcher.rollback(count - ended)
-            self._check()
+        count -= ended
+        if count:
+            self._ask(lambda matcher: matcher.rollback(count))
+            del self._tokens[-count:]
 
     def forced(self) -> list[int]:
         """See `Constraint`."""
-        return [] if self._ended else self._matcher.compute_ff_tokens()
+        return [] if self._ended else self._ask(lambda matcher: matcher.compute_ff_tokens())
 
     def allowed(self, tokens: Sequence[int]) -> int:
         """See `Constraint`."""
-        ends = [index for index, token in enumerate(tokens) if token in self._end_tokens]
+        ends = [i for i, token in enumerate(tokens) if token in self._source.end_tokens]
         count = 0
         if not self._ended:
-            within = list(tokens[: ends[0] + 1] if ends else tokens)
-            count = self._matcher.validate_tokens(within)
-            if count < len(within) or not ends:
+            text = list(tokens[: ends[0]] if ends else tokens)
+            count = self._ask(lambda matcher: matcher.validate_tokens(text))
+            if count < len(text) or not ends or not self._may_end_after(text):
                 return count
-        while count < len(tokens) and tokens[count] in self._end_tokens:
+        while count < len(tokens) and tokens[count] in self._source.end_tokens:
             count += 1
         return count
 
-    def _check(self) -> None:
-        """Raise if the matcher gave up, which is for ever."""
+    def _may_end_after(self, tokens: list[int]) -> bool:
+        """Whether the text may end after these allowed tokens.
+
+        `validate_tokens` is no help: it refuses end tokens where nothing else may follow.
+        """
+
+        def ask(matcher: LLMatcher) -> bool:
+            if tokens:
+                matcher = matcher.deep_copy()
+                matcher.try_consume_tokens(tokens)
+            return matcher.is_accepting()
+
+        return self._ask(ask)
+
+    def _ask(self, ask: Callable[[LLMatcher], Answer]) -> Answer:
+        """Ask the matcher, or a new one if it fails."""
+        answer = ask(self._matcher)
         if self._matcher.is_error():
-            reason = " ".join(self._matcher.get_error().split())[:200]
-            raise ConstraintError(f"the grammar is too complex for this text: {reason}")
+            matcher = self._source.renewed()
+            matcher.try_consume_tokens(self._tokens)
+            answer = ask(matcher)
+            if matcher.is_error():
+                reason = " ".join(matcher.get_error().split())[:_MOST_SHOWN]
+                raise ConstraintError(f"the grammar is too complex for this text: {reason}")
+            self._matcher = matcher
+        return answer

@@ -13,7 +13,7 @@ from nextn.errors import RequestError, shown
 GRAMMAR_SETTINGS = ("response_format", "json_schema", "grammar", "regex", "grammar_after")
 """Settings that `specification_from_settings` reads."""
 
-MAX_LENGTH = {"json_schema": 256 << 10, "regex": 16 << 10, "lark": 64 << 10, "gbnf": 64 << 10}
+MAX_LENGTH = {"json_schema": 256 << 10, "regex": 16 << 10, "lark": 64 << 10, "gbnf": 16 << 10}
 """Longest text of each kind, in characters."""
 
 MAX_MARKER = 256
@@ -22,9 +22,13 @@ MAX_MARKER = 256
 MAX_SCHEMA_DEPTH = 64
 """Most JSON values inside each other in a schema."""
 
+MAX_PATTERNS = 8
+"""Most patterns that one text may have to match."""
+
 Kind: TypeAlias = Literal["json_schema", "regex", "lark", "gbnf"]
 
 _GBNF_RULE = re.compile(r"^\s*[\w-]+\s*::=", re.MULTILINE)
+_INLINE_SCHEMA = re.compile(r"%json\s*")
 _ANY_OBJECT = '{"type":"object"}'
 
 
@@ -94,7 +98,7 @@ def _json_schema(value: Any, field: str = "json_schema") -> Specification:
         value = {}
     if not isinstance(value, Mapping):
         raise RequestError(f"{field} is {_short(value)}; allowed: a JSON schema, as an object")
-    _check_depth(field, value)
+    _check_schema(field, value)
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         text.encode()
@@ -104,20 +108,52 @@ def _json_schema(value: Any, field: str = "json_schema") -> Specification:
     return Specification("json_schema", text, field)
 
 
-def _check_depth(field: str, schema: Any) -> None:
-    """Refuse deep schemas, which would be read by functions that call themselves."""
+def _check_schema(field: str, schema: Any) -> None:
+    """Refuse schemas that take for ever: deep ones, and many patterns that one text has to match.
+
+    That two patterns have a text in common is found out by a search whose time grows exponentially
+    with their number.
+    """
     level = [schema]
+    keywords: set[str] = set()
+    patterns: set[str] = set()
     for _ in range(MAX_SCHEMA_DEPTH):
         inner: list[Any] = []
         for value in level:
             if isinstance(value, Mapping):
                 inner += value.values()
+                keywords.update(str(key) for key in value)
+                if isinstance(value.get("pattern"), str):
+                    patterns.add(value["pattern"])
             elif isinstance(value, list | tuple):
                 inner += value
         level = inner
         if not level:
-            return
-    raise RequestError(f"{field}: more than {MAX_SCHEMA_DEPTH} levels; make it flatter")
+            break
+    else:
+        raise RequestError(f"{field}: more than {MAX_SCHEMA_DEPTH} levels; make it flatter")
+    if len(patterns) > MAX_PATTERNS and keywords & {"allOf", "$ref"}:
+        raise RequestError(
+            f"{field}: {len(patterns)} different patterns; beside allOf and $ref up to "
+            f"{MAX_PATTERNS} are allowed"
+        )
+
+
+def _check_lark(text: str) -> None:
+    """Refuse grammars that take for ever, also by a schema inside: see `_check_schema`."""
+    if text.lstrip().startswith("{"):
+        raise RequestError("grammar is JSON, not GBNF or Lark; give a JSON schema as json_schema")
+    if text.count("&") > MAX_PATTERNS:
+        raise RequestError(
+            f"grammar: {text.count('&')} times '&'; up to {MAX_PATTERNS} are allowed"
+        )
+    for match in _INLINE_SCHEMA.finditer(text):
+        try:
+            schema, _ = json.JSONDecoder().raw_decode(text, match.end())
+        except (ValueError, RecursionError) as error:
+            reason = str(error) or "too deep"
+            raise RequestError(f"grammar: what follows %json is not JSON: {reason}") from error
+        _check_schema("grammar: %json", schema)
 
 
 def _regex(value: Any) -> Specification:
@@ -128,6 +164,8 @@ def _regex(value: Any) -> Specification:
 def _grammar(value: Any) -> Specification:
     kind: Kind = "gbnf" if isinstance(value, str) and _GBNF_RULE.search(value) else "lark"
     _check_text("grammar", value, kind)
+    if kind == "lark":
+        _check_lark(value)
     return Specification(kind, value, "grammar")
 
 

@@ -16,27 +16,35 @@ from nextn.files import Checkpoint
 HEAD_LAYERS_KEY = "{arch}.nextn_predict_layers"
 
 _HEAD_TENSOR = re.compile(r"(?:^|\.)nextn\.")
-_BLOCK = re.compile(r"blk\.(\d+)\.")
+_IN_BLOCK = re.compile(r"blk\.(\d+)\.(.+)")
+
+
+def place_of(name: str) -> tuple[int | None, str]:
+    """The block that a tensor belongs to, and its name there: "blk.2.attn_q.weight" and so on.
+
+    Outside of blocks the first is None, and the second the name as it is.
+    """
+    match = _IN_BLOCK.fullmatch(name)
+    return (int(match[1]), match[2]) if match else (None, name)
 
 
 def block_of(name: str) -> int | None:
     """The number of the block that a tensor belongs to; None for those outside of blocks."""
-    match = _BLOCK.match(name)
-    return int(match[1]) if match else None
+    return place_of(name)[0]
 
 
 def renumbered(name: str, shift: int) -> str:
     """The name of a tensor in a block so many places further on."""
-    block = block_of(name)
-    return name if block is None else f"blk.{block + shift}.{_BLOCK.sub('', name, count=1)}"
+    block, role = place_of(name)
+    return name if block is None else f"blk.{block + shift}.{role}"
 
 
 def head_tensor_names(names: Iterable[str]) -> set[str]:
     """Tensors of a head: those called nextn, and all others of the blocks that hold them."""
     names = list(names)
     direct = {name for name in names if _HEAD_TENSOR.search(name)}
-    blocks = {match[0] for name in direct if (match := _BLOCK.match(name))}
-    return direct | {name for name in names if (match := _BLOCK.match(name)) and match[0] in blocks}
+    blocks = {block_of(name) for name in direct} - {None}
+    return direct | {name for name in names if block_of(name) in blocks}
 
 
 def head_status(declared: int, present: bool) -> str:

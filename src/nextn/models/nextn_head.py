@@ -234,12 +234,16 @@ def vocabulary_hash(checkpoint: Checkpoint) -> str | None:
     tokens = checkpoint.metadata.get("tokenizer.ggml.tokens")
     if not isinstance(tokens, LazyStrings):
         return None
-    return hash_of_tokens(tokens.decode())
+    return _hash(tokens.joined())
 
 
 def hash_of_tokens(tokens: Sequence[str]) -> str:
     """The same of the texts of all tokens."""
-    return hashlib.sha256("\0".join(tokens).encode()).hexdigest()
+    return _hash("\0".join(tokens))
+
+
+def _hash(joined: str) -> str:
+    return hashlib.sha256(joined.encode()).hexdigest()
 
 
 def draft_vocabulary_name(block: int) -> str:

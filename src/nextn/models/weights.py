@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import replace
 
 from nextn.errors import FileFormatError, UnsupportedModelError
 from nextn.files import I32, Checkpoint
-from nextn.models.head_tensors import head_tensor_names
+from nextn.models.head_tensors import block_of, head_tensor_names, renumbered
 from nextn.plan import NormWeight, Weight
 
-_BLOCK_TENSOR = re.compile(r"blk\.(\d+)\.(.+)")
 _UNUSED_SHOWN = 3
 
 
@@ -172,10 +170,9 @@ class NewWeights(WeightReader):
 
     def has(self, name: str) -> bool:
         """Whether the head shall have such a tensor."""
-        match = _BLOCK_TENSOR.fullmatch(name)
-        if name in self._optional or match is None:
+        if name in self._optional or block_of(name) is None:
             return name in self._optional
-        return f"blk.{int(match[1]) - 1}.{match[2]}" in self._checkpoint.tensors
+        return renumbered(name, -1) in self._checkpoint.tensors
 
     def row_count(self, name: str) -> int:
         """Rows of a matrix that is yet to be made: not known."""

@@ -90,14 +90,15 @@ class Follower:
     """Keeps the constraint of one sequence in the state that its tokens give.
 
     Args:
-        constraint: in its first state; used by nothing else.
+        source: of the constraint.
         start: index in the sequence of the first token under the constraint.
     """
 
-    __slots__ = ("_accepted", "_constraint", "_start")
+    __slots__ = ("_accepted", "_constraint", "_source", "_start")
 
-    def __init__(self, constraint: Constraint, start: int) -> None:
-        self._constraint = constraint
+    def __init__(self, source: ConstraintSource, start: int) -> None:
+        self._source = source
+        self._constraint = source.start()
         self._start = start
         self._accepted: list[int] = []
 
@@ -111,6 +112,15 @@ class Follower:
         Raises:
             ConstraintError: these tokens are not allowed, or it cannot be computed.
         """
+        try:
+            self._move(tokens, drafted)
+        except BaseException:
+            # An interrupt may come between two changes that belong together.
+            self._constraint, self._accepted = self._source.start(), []
+            raise
+        return self._constraint
+
+    def _move(self, tokens: Sequence[int], drafted: Sequence[int]) -> None:
         accepted, constraint = self._accepted, self._constraint
         length = len(tokens) - self._start
         same = min(len(accepted), length)
@@ -133,7 +143,6 @@ class Follower:
             token = tokens[self._start + index] if index < length else drafted[index - length]
             constraint.accept(token)
             accepted.append(token)
-        return constraint
 
 
 class After:
@@ -217,13 +226,28 @@ _OF_BYTE = np.where(
 """float32 [256, 8]: what eight logits get for each byte of a mask."""
 
 
-def masked(logits: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """A copy of the logits in which tokens that are not allowed have -inf.
+class Masking:
+    """Makes masked copies of logits, in memory of its own."""
 
-    Args:
-        logits: float32 [vocab_size].
-        mask: see `Constraint.mask`.
-    """
-    change = _OF_BYTE[mask].reshape(-1)[: logits.size]
-    change += logits
-    return change
+    __slots__ = ("_change",)
+
+    def __init__(self) -> None:
+        self._change = np.zeros((0, 8), np.float32)
+
+    def masked(self, logits: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """A copy of the logits in which tokens that are not allowed have -inf.
+
+        Args:
+            logits: float32 [vocab_size].
+            mask: see `Constraint.mask`.
+
+        Returns:
+            float32 [vocab_size], valid until the next call.
+        """
+        if len(self._change) != mask.size:
+            self._change = np.empty((mask.size, 8), np.float32)
+        # No byte is out of range: with "clip", NumPy need not find that out first.
+        _OF_BYTE.take(mask, axis=0, out=self._change, mode="clip")
+        row = self._change.reshape(-1)[: logits.size]
+        row += logits
+        return row

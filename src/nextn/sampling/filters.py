@@ -1,4 +1,4 @@
-"""The candidate filters: top-p, min-p and typical-p (top-k is a scan in `native/sampling`).
+"""Top-p, min-p and typical-p, where typical-p is among them; else `native/sampling` filters.
 
 Each takes the candidates' logits, float32 [n] in descending order and with a finite first one, and
 says which stay. None of them ever drops all. Probabilities are those of the softmax over the
@@ -13,18 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def probabilities(
-    values: NDArray[np.float32], log_total: float | None = None
-) -> NDArray[np.float64]:
-    """The candidates' probabilities.
-
-    Args:
-        values: float32 [n], descending.
-        log_total: logsumexp of the whole distribution where `values` is only its beginning; by
-            default `values` is all of it.
-    """
-    if log_total is not None:
-        return np.exp(values.astype(np.float64) - log_total)
+def probabilities(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The candidates' probabilities."""
     weights = np.exp(values.astype(np.float64) - float(values[0]))
     return weights / weights.sum()  # type: ignore[no-any-return]
 

@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 from nextn import _native
 from nextn.errors import NextnError
 from nextn.sampling import filters
-from nextn.sampling.constraint import Follower, masked
+from nextn.sampling.constraint import Constraint, Follower, Masking
 from nextn.sampling.noise import gumbel
 from nextn.sampling.params import SamplingParams
 from nextn.sampling.penalties import penalise
-
-_FIRST_PREFIX = 256
-_PREFIX_GROWTH = 8
 
 
 class LogitsError(NextnError):
@@ -61,6 +58,7 @@ class Sampler:
         "_bias",
         "_bias_ids",
         "_changes_logits",
+        "_masking",
         "constraint",
         "params",
         "seed",
@@ -78,6 +76,7 @@ class Sampler:
         self.seed = seed
         self.vocab_size = vocab_size
         self.constraint = constraint
+        self._masking = Masking()
         self._bias_ids = np.array(list(params.logit_bias.keys()), np.int32)
         self._bias = np.array(list(params.logit_bias.values()), np.float32)
         self._changes_logits = params.has_penalties or self._bias.size > 0
@@ -101,23 +100,37 @@ class Sampler:
         """
         params = self.params
         row = self._adjust(logits, tokens) if self._changes_logits else logits
-        if self.constraint is not None:
-            # Before the filters: they choose among tokens that are allowed.
-            mask = self.constraint.after(tokens).mask()
-            if mask is not None:
-                row = masked(row, mask)
         try:
-            if params.temperature == 0.0:
-                token = _native.argmax(row)
-                if not math.isfinite(row[token]):
-                    raise self._error(row, position)
-            else:
-                token = self._sample(row, position)
+            token = None
+            if self.constraint is not None:
+                row, token = self._constrain(row, self.constraint.after(tokens))
+            if token is None:
+                token = self._choose(row, position)
+            elif not math.isfinite(row[token]):
+                raise self._error(row, position)
             if params.logprobs is None:
                 return Choice(token)
             return _with_logprobs(token, logits, params.logprobs)
         except ValueError as error:
             raise self._error(row, position) from error
+
+    def _constrain(
+        self, row: NDArray[np.float32], constraint: Constraint
+    ) -> tuple[NDArray[np.float32], int | None]:
+        """The row without the tokens that are not allowed, and the token if it is known by then.
+
+        The filters come after, and choose among tokens that are allowed.
+        """
+        forced = constraint.forced()
+        if forced:
+            return row, forced[0]
+        if self.params.temperature == 0.0:
+            # If the largest of all logits is allowed, it is the largest of those that are.
+            largest = _native.argmax(row)
+            if constraint.allowed([largest]):
+                return row, largest
+        mask = constraint.mask()
+        return row if mask is None else self._masking.masked(row, mask), None
 
     def _adjust(self, logits: NDArray[np.float32], tokens: Sequence[int]) -> NDArray[np.float32]:
         """A copy of the logits with bias and penalties applied, in this order."""
@@ -127,48 +140,42 @@ class Sampler:
             penalise(row, tokens, self.params)
         return row
 
-    def _sample(self, logits: NDArray[np.float32], position: int) -> int:
+    def _choose(self, row: NDArray[np.float32], position: int) -> int:
         """Filter, then the argmax of scaled logits + noise."""
         params = self.params
-        if not params.top_k and params.typical_p == 1.0 and params.top_p == 1.0:
-            if params.min_p == 0.0:
-                return _native.gumbel_argmax(logits, params.temperature, self.seed, position)
-            largest = float(logits[_native.argmax(logits)])
-            ids = _native.at_least(logits, filters.min_p_threshold(largest, params.min_p))
-            values = logits[ids]
-        else:
-            ids, values = self._candidates(logits)
-            largest = float(values[0])
+        if params.typical_p < 1.0 and params.temperature > 0.0:
+            return self._choose_typical(row, position)
+        return _native.choose(
+            row,
+            position,
+            params.temperature,
+            params.top_k,
+            params.top_p,
+            params.min_p,
+            self.seed,
+        )
+
+    def _choose_typical(self, logits: NDArray[np.float32], position: int) -> int:
+        """The same with typical-p among the filters, which the native `choose` does not have."""
+        params = self.params
+        ids, values = _native.top_k(logits, params.top_k or logits.size)
+        largest = float(values[0])
         if not math.isfinite(largest):
             raise self._error(logits, position)
-        # At a tiny temperature all but the largest become -inf, as they should.
-        with np.errstate(over="ignore"):
-            scores = (values.astype(np.float64) - largest) / params.temperature
-        scores += gumbel(self.seed, position, ids)
-        return int(ids[scores.argmax()])
-
-    def _candidates(
-        self, logits: NDArray[np.float32]
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Ids and logits, descending, of what top-k, typical-p, top-p and min-p leave."""
-        params = self.params
-        if params.top_k or params.typical_p < 1.0:
-            ids, values = _native.top_k(logits, params.top_k or logits.size)
-            if not math.isfinite(values[0]):
-                return ids, values
-            if params.typical_p < 1.0:
-                kept = filters.typical_p(values, params.typical_p)
-                ids, values = ids[kept], values[kept]
-            if params.top_p < 1.0:
-                count = filters.top_p(filters.probabilities(values), params.top_p)
-                ids, values = ids[:count], values[:count]
-        else:
-            ids, values = _top_p_prefix(logits, params.top_p)
+        kept = filters.typical_p(values, params.typical_p)
+        ids, values = ids[kept], values[kept]
+        if params.top_p < 1.0:
+            count = filters.top_p(filters.probabilities(values), params.top_p)
+            ids, values = ids[:count], values[:count]
         if params.min_p > 0.0 and values.size > 1:
             threshold = filters.min_p_threshold(float(values[0]), params.min_p)
             count = int(np.count_nonzero(values.astype(np.float64) >= threshold))
             ids, values = ids[:count], values[:count]
-        return ids, values
+        # At a tiny temperature all but the largest become -inf, as they should.
+        with np.errstate(over="ignore"):
+            scores = (values.astype(np.float64) - float(values[0])) / params.temperature
+        scores += gumbel(self.seed, position, ids)
+        return int(ids[scores.argmax()])
 
     def _error(self, row: NDArray[np.float32], position: int) -> LogitsError:
         """The reason why `row` has no choice."""
@@ -187,22 +194,6 @@ class Sampler:
                 "all of them"
             )
         return NoTokenError(f"{where}: every token is banned; allow at least one in logit_bias")
-
-
-def _top_p_prefix(
-    logits: NDArray[np.float32], p: float
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Top-p over the whole vocabulary, without sorting more of it than needed."""
-    log_total = _native.logsumexp(logits)
-    if not math.isfinite(log_total):
-        raise ValueError("no distribution")
-    size = _FIRST_PREFIX
-    while True:
-        ids, values = _native.top_k(logits, size)
-        count = filters.top_p(filters.probabilities(values, log_total), p)
-        if count is not None or size >= logits.size:
-            return ids[:count], values[:count]
-        size *= _PREFIX_GROWTH
 
 
 def _with_logprobs(token: int, logits: NDArray[np.float32], alternatives: int) -> Choice:

@@ -166,7 +166,6 @@ class DepthController:
             The depth of each draft, 0 <= depth <= its length.
         """
         depths = [0] * len(drafts)
-        base = self._work.steps.cost(load.rows, load.context)
         for sequence, draft in zip(load.sequences, drafts, strict=False):
             if not draft.passes:
                 self._history.see_free(sequence, draft)
@@ -183,10 +182,9 @@ class DepthController:
             # assumed.
             items = items[: max(2 * self._work.steps.largest - load.rows, 1)]
         # By number of drafted rows: what they cost, and their value.
-        costs = [
-            self._work.steps.cost(load.rows + rows, load.context) - base
-            for rows in range(len(items) + 1)
-        ]
+        cost = self._work.steps.cost
+        base = cost(load.rows, load.context)
+        costs = [cost(load.rows + rows, load.context) - base for rows in range(len(items) + 1)]
         values = [0.0]
         for item in items:
             values.append(values[-1] + item.gain)
@@ -194,7 +192,8 @@ class DepthController:
         best = max(range(len(values)), key=values.__getitem__)
         if values[best] <= _MARGIN * len(drafts):
             best = 0
-        if load.pure and self._allowance.left > 0.0:
+        held = self._plan is not None and self._plan.steps < _PLAN_STEPS
+        if load.pure and not held and self._allowance.left > 0.0:
             best = self._try_rows(drafts, load, price, best, values, costs)
         for item in items[:best]:
             depths[item.index] += 1

@@ -59,6 +59,6 @@ def without_forbidden(draft: Draft, want: Want) -> Draft:
         return draft
     try:
         constraint = want.sampler.constraint.after(want.tokens, want.prefix)
+        return draft.cut(constraint.allowed(draft.tokens))
     except ConstraintError:  # the choice of the next token reports it
         return Draft()
-    return draft.cut(constraint.allowed(draft.tokens))

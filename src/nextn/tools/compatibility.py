@@ -10,12 +10,13 @@ import numpy as np
 from nextn.errors import UnsupportedModelError, shown
 from nextn.files import I32, Checkpoint, Tensor
 from nextn.files.gguf import LazyStrings
+from nextn.files.typed_values import described
 from nextn.models.head_tensors import block_of, renumbered
-from nextn.models.nextn_head import TRUNK_KEY, VOCAB_HASH_KEY, vocabulary_hash
+from nextn.models.nextn_head import TRUNK_KEY
 from nextn.tools.head_metadata import head_values
 from nextn.tools.head_parts import HeadParts
+from nextn.tools.vocabularies import same_vocabulary, vocabulary_difference
 
-_TOKENS: Final = "tokenizer.ggml.tokens"
 # A head computes with these; it was trained for one value.
 _MUST_EQUAL: Final = (
     "attention.head_count",
@@ -129,7 +130,8 @@ def _compare_keys(
         if not key.startswith(prefix) or name in _COUNTS or not isinstance(ours, int | float | str):
             continue
         if isinstance(ours, str):
-            theirs, same = source.metadata.get(key), source.metadata.get(key) in (None, ours)
+            theirs = source.metadata.get(key)
+            same = theirs is None or (isinstance(theirs, str) and theirs == ours)
         else:
             values = head_values(source, head, key)
             same = values is None or bool((values == np.asarray(ours, values.dtype)).all())
@@ -168,12 +170,12 @@ def _compare_vocabulary(
             found.doubts.append(
                 f"{key} is {shown(theirs)} for the head and {shown(ours)} for the model"
             )
-    expected = vocabulary_hash(source) or source.string(VOCAB_HASH_KEY, "")
-    hashed = vocabulary_hash(trunk)
-    if not expected or hashed is None:
+    same = same_vocabulary(trunk, source)
+    if same is None:
         found.notes.append("whether head and model have one vocabulary is not known")
-    elif expected != hashed:
-        found.doubts.append(f"the vocabulary is another one{_difference(trunk, source)}")
+    elif not same:
+        different = vocabulary_difference(trunk, source)
+        found.doubts.append(f"the vocabulary is another one{different and f' ({different})'}")
     table = trunk.tensors.get("token_embd.weight")
     if table is not None:
         _compare_rows(found, table.shape[0], source, head)
@@ -202,24 +204,17 @@ def _token_ids(tensor: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.int32]
     return tensor.integers() if tensor.block_type == I32 else np.zeros(0, np.int32)
 
 
-def _difference(trunk: Checkpoint, source: Checkpoint) -> str:
-    """How different two vocabularies are, if both are there."""
-    ours, theirs = trunk.metadata.get(_TOKENS), source.metadata.get(_TOKENS)
-    if not isinstance(ours, LazyStrings) or not isinstance(theirs, LazyStrings):
-        return ""
-    if len(ours) != len(theirs):
-        return f" ({len(theirs)} tokens for the head, {len(ours)} in the model)"
-    differ = [
-        n for n, (a, b) in enumerate(zip(ours.decode(), theirs.decode(), strict=True)) if a != b
-    ]
-    return f" ({len(differ)} of {len(ours)} tokens differ, the first is {differ[0]})"
-
-
 def _shape(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
 def _value(value: object) -> str:
-    if isinstance(value, str):
-        return shown(value)
-    return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
+    match value:
+        case str():
+            return shown(value)
+        case float() | np.floating():
+            return f"{value:.6g}"
+        case np.ndarray() | LazyStrings():
+            return described(value)
+        case _:
+            return str(value)

@@ -55,7 +55,8 @@ def head_metadata(source: Checkpoint, head: HeadParts, first: int) -> dict[str, 
     keys |= {key: encoded[key] for key in _KEPT_GENERAL if key in encoded}
     # Sorted, so that the file is the same whatever order the quantiser of the trunk wrote.
     prefixes = (f"{source.architecture}.", _HEAD_PREFIX)
-    keys |= {key: encoded[key] for key in sorted(encoded) if key.startswith(prefixes)}
+    named = {HEAD_LAYERS_KEY.format(arch=source.architecture), *encoded}
+    keys |= {key: encoded.get(key, 0) for key in sorted(named) if key.startswith(prefixes)}
     keys |= {key: encoded[key] for key in _KEPT_TOKENIZER if key in encoded}
     vocabulary = vocabulary_hash(source) or source.string(VOCAB_HASH_KEY, "")
     for key, value in ((TRUNK_KEY, trunk_name), (VOCAB_HASH_KEY, vocabulary)):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nextn.files import Checkpoint
+from nextn.models.head_tensors import place_of
 
 Floats = NDArray[np.float32]
-
-_NAME = re.compile(r"blk\.(\d+)\.(.+)")
 
 
 def initial_weights(
@@ -46,10 +44,9 @@ def decoded(checkpoint: Checkpoint, name: str, rows: NDArray[np.int32] | None = 
 def _initial(
     trunk: Checkpoint, name: str, shape: tuple[int, ...], projection: Floats | None
 ) -> Floats:
-    match = _NAME.fullmatch(name)
-    if match is None:
+    block, role = place_of(name)
+    if block is None:
         raise ValueError(f"[train] {name} is no tensor of a block")
-    block, role = int(match[1]), match[2]
     match role:
         case "nextn.eh_proj.weight":
             if projection is not None:

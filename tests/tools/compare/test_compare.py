@@ -212,7 +212,7 @@ def test_other_vocabularies_are_refused_with_the_reason(tmp_path: Path, text: Pa
     write_tiny_model(three, "llama", metadata={"tokenizer.ggml.tokens": changed}, **SHAPE)
     with pytest.raises(UnsupportedModelError, match="300 tokens instead of 320"):
         compare_models(source(one), source(two), settings(text))
-    with pytest.raises(UnsupportedModelError, match="token 319 is 'another'"):
+    with pytest.raises(UnsupportedModelError, match="the first is 319: 'another'"):
         compare_models(source(one), source(three), settings(text))
     stored = tmp_path / "base.kld"
     compare_models(source(one), None, settings(text, save_logits=stored))

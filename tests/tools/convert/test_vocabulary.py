@@ -181,11 +181,11 @@ WRONG: dict[str, tuple[Change, str]] = {
     "no tokens": (model(vocab={}), "is not the id of a token|vocab|not in the vocabulary"),
     "an id of text": (vocabulary("x", "1"), "expected an integer"),  # type: ignore[arg-type]
     "a negative id": (vocabulary("x", -1), "x: is -1"),
-    "an id beyond the rows": (vocabulary("zz", ROWS), f"zz: is {ROWS}, but must be from 0"),
+    "an id beyond the rows": (vocabulary("zz", ROWS), f"zz: is {ROWS}, but must be at least 0"),
     "an id twice": (vocabulary("zz", 7), "has the id 7, which"),
     "an added id beyond the rows": (
         whole(added_tokens=[{"id": 1 << 40, "content": "x"}]),
-        "must be from 0",
+        "must be at least 0",
     ),
     "an added token that is another": (
         whole(added_tokens=[{"id": 7, "content": "other"}]),

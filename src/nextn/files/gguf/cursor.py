@@ -6,6 +6,9 @@ import struct
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
+
+from nextn import _native
 from nextn.errors import FileFormatError
 
 _U32 = struct.Struct("<I")
@@ -102,21 +105,16 @@ class Cursor:
 
     def skip_strings(self, count: int, field: str, *, most: int) -> None:
         """Step over `count` strings, checking their lengths."""
-        # A quarter of a million strings is common: this loop is what opening a file costs.
-        position, end, data, unpack = self.position, self.size, self.data, _U64.unpack_from
-        there = len(data)
-        for index in range(count):
-            if position + 8 > there:
-                if position + 8 <= end:
-                    raise HeaderContinuesError(position + 8)
-                self.fail(f"{field}[{index}]", "the file ends inside the array; it is truncated")
-            length = unpack(data, position)[0]
-            position += 8 + length
-            if length > most or position > end:
-                self.fail(
-                    f"{field}[{index}]",
-                    f"a string of {length} bytes does not fit in the file; it is corrupt",
-                )
-        if position > there:
-            raise HeaderContinuesError(position)
-        self.position = position
+        there = np.frombuffer(self.data, np.uint8, offset=self.position)
+        whole, size = _native.skip_strings(there, count, most)
+        self.position += size
+        if whole == count:
+            return
+        # The first that is not: read like any other value, to say what is wrong with it.
+        length = self.u64(f"{field}[{whole}]")
+        if length > most or length > self.left:
+            self.fail(
+                f"{field}[{whole}]",
+                f"a string of {length} bytes does not fit in the file; it is corrupt",
+            )
+        raise HeaderContinuesError(self.position + length)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nextn import _native
 from nextn.errors import FileFormatError
 from nextn.files.gguf import limits
 from nextn.files.gguf.cursor import Cursor
@@ -78,18 +81,40 @@ class LazyStrings:
                 where tokens are pieces of characters: these are spelled in a byte alphabet, or as
                 `<0xE2>`.
         """
-        count = self._count if most is None else min(most, self._count)
-        data, position, unpack = bytes(self._data), 0, struct.Struct("<Q").unpack_from
-        strings = []
-        try:
-            for _ in range(count):
-                start = position + 8
-                position = start + unpack(data, position)[0]
-                strings.append(data[start:position].decode())
-        except UnicodeDecodeError:
-            field = f"{self._key}[{len(strings)}]"
-            raise FileFormatError(self._path, field, "is not valid UTF-8") from None
-        return strings
+        if most is None or most >= self._count:
+            text = self.joined()
+            # Where no string holds a NUL itself.
+            if text.count("\0") == self._count - 1:
+                return text.split("\0")
+        return list(islice(self._each(), most))
+
+    def joined(self) -> str:
+        """All strings with a NUL between them.
+
+        Raises:
+            FileFormatError: as `decode`.
+        """
+        data = _native.join_strings(np.frombuffer(self._data, np.uint8), self._count)
+        text = _decoded(data)
+        return "\0".join(self._each()) if text is None else text  # which names the string
+
+    def _each(self) -> Iterator[str]:
+        position, unpack = 0, struct.Struct("<Q").unpack_from
+        for index in range(self._count):
+            start = position + 8
+            position = start + unpack(self._data, position)[0]
+            text = _decoded(bytes(self._data[start:position]))
+            if text is None:
+                raise FileFormatError(self._path, f"{self._key}[{index}]", "is not valid UTF-8")
+            yield text
+
+
+def _decoded(data: bytes) -> str | None:
+    """Text; None if it is not valid UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 MetadataValue: TypeAlias = "int | float | bool | str | NDArray[np.generic] | LazyStrings"

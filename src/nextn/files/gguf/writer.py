@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import numpy as np
 
 from nextn.errors import OutputError
+from nextn.files.copying import WriteBehind
 from nextn.files.gguf import limits
 from nextn.files.gguf.encoding import NewValue, encode_string, encode_value
 from nextn.files.gguf.new_tensors import (
@@ -108,7 +109,8 @@ def write_gguf(
         report.add(0)
         for file, partial in zip(files, partials, strict=True):
             with partial.open("wb") as out:
-                _write_part(out, file, alignment, opened, report)
+                with WriteBehind(out) as behind:
+                    _write_part(out, file, alignment, opened, report, behind)
                 out.flush()
                 os.fsync(out.fileno())
     return [file.path for file in files]
@@ -260,12 +262,21 @@ class _Report:
 
 
 def _write_part(
-    out: BinaryIO, part: _Part, alignment: int, opened: OpenFiles, report: _Report
+    out: BinaryIO,
+    part: _Part,
+    alignment: int,
+    opened: OpenFiles,
+    report: _Report,
+    behind: WriteBehind,
 ) -> None:
+    def told(count: int) -> None:
+        report.add(count)
+        behind.advance()
+
     out.write(part.header)
     for name, tensor in part.tensors.items():
         begin = out.tell()
-        tensor.write(out, opened, report.add)
+        tensor.write(out, opened, told)
         written, expected = out.tell() - begin, tensor_bytes(tensor)
         if written != expected:
             raise ValueError(f"[gguf] {name}: {written} bytes were given, not {expected}")

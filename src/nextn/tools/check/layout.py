@@ -7,7 +7,6 @@ the trunk. So it also works for families that nextn cannot run.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -17,8 +16,10 @@ from nextn.errors import FileFormatError
 from nextn.files import I32, Checkpoint
 from nextn.models.head_tensors import (
     HEAD_LAYERS_KEY,
+    block_of,
     declared_head_layers,
     head_tensor_names,
+    place_of,
     trunk_blocks,
 )
 from nextn.tools.check.findings import Finding, doubt, fault, note
@@ -26,7 +27,6 @@ from nextn.tools.check.findings import Finding, doubt, fault, note
 Shape = tuple[int, ...]
 Part = dict[str, Shape]
 
-_BLOCK_TENSOR = re.compile(r"blk\.(\d+)\.(.+)")
 _OF_A_MATRIX = (".scale", ".input_scale")
 _REQUIRED = ("eh_proj.weight", "enorm.weight", "hnorm.weight")
 _OPTIONAL_ROLES = {"layer_output_norm.weight"}  # the last norm of MiMo's heads
@@ -65,7 +65,7 @@ def find_layout(trunk: Checkpoint, head: Checkpoint) -> HeadLayout:
         FileFormatError: the keys that say how many blocks there are have no possible value.
     """
     names = head_tensor_names(head.tensors)
-    direct = {int(match[1]) for name in names if (match := _BLOCK_TENSOR.fullmatch(name))}
+    direct = {block for name in names if (block := block_of(name)) is not None}
     blocks = trunk_blocks(trunk)
     return HeadLayout(
         declared_head_layers(head),
@@ -252,13 +252,12 @@ def _parts_by_block(file: Checkpoint, blocks: Iterable[int]) -> dict[int, dict[s
     wanted = set(blocks)
     found: dict[int, dict[str, Part]] = {}
     for name, tensor in file.tensors.items():
-        match = _BLOCK_TENSOR.fullmatch(name)
-        if match is None or int(match[1]) not in wanted:
+        block, role = place_of(name)
+        if block is None or block not in wanted:
             continue
-        role = match[2]
         if role.startswith("nextn.") or role.endswith(_OF_A_MATRIX) or role in _OPTIONAL_ROLES:
             continue
-        parts = found.setdefault(int(match[1]), {})
+        parts = found.setdefault(block, {})
         parts.setdefault(_part_of(role), {})[role] = tensor.shape
     return found
 

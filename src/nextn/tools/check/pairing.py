@@ -15,9 +15,9 @@ from nextn.models.nextn_head import (
     TRUNK_KEY,
     VOCAB_HASH_KEY,
     hash_of_tokens,
-    vocabulary_hash,
 )
 from nextn.tools.check.findings import Finding, doubt, fault, note
+from nextn.tools.vocabularies import same_vocabulary, vocabulary_difference
 
 _TOKENS = "tokenizer.ggml.tokens"
 # Which token ends a text may change in a fine-tune; how texts are cut into tokens may not.
@@ -92,20 +92,20 @@ def _check_keys(trunk: Checkpoint, head: Checkpoint) -> Iterator[Finding]:
 
 
 def _check_vocabulary(trunk: Checkpoint, head: Checkpoint) -> Iterator[Finding]:
-    declared = _text(head, VOCAB_HASH_KEY)
-    ours, own = vocabulary_hash(trunk), vocabulary_hash(head)
-    theirs = declared or own
-    if theirs is None or ours is None:
+    same = same_vocabulary(trunk, head)
+    if same is None:
         yield note(
             "vocabulary-unknown",
-            VOCAB_HASH_KEY if ours is not None else _TOKENS,
+            VOCAB_HASH_KEY if _TOKENS in trunk.metadata else _TOKENS,
             "the files do not say whether both have the same vocabulary",
         )
-    elif theirs != ours or own not in (None, ours):
+    elif not same:
+        different = vocabulary_difference(trunk, head)
         yield fault(
             "vocabulary",
-            VOCAB_HASH_KEY if declared else _TOKENS,
-            "the head was made for another vocabulary; its tokens mean something else",
+            VOCAB_HASH_KEY if _text(head, VOCAB_HASH_KEY) else _TOKENS,
+            "the head was made for another vocabulary"
+            f"{different and f' ({different})'}; its tokens mean something else",
         )
 
 

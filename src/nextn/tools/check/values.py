@@ -7,7 +7,6 @@ with which the head's matrices and norms are compared, a sample is read.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from nextn.files import I32, Checkpoint, Tensor
 from nextn.files.block_formats import BLOCK_TYPES, decode
+from nextn.models.head_tensors import place_of
 from nextn.tools.check.findings import Finding, doubt, fault, note
 from nextn.tools.check.layout import HeadLayout
 
@@ -30,7 +30,6 @@ _SHIFT_SEEN = 0.5  # how far a norm's mean must lie outside of the trunk's
 _SHIFT_LEFT = 0.25  # and how near it must come when the shift is undone
 _MANY_ZERO_ROWS = 0.05
 
-_BLOCK_TENSOR = re.compile(r"blk\.(\d+)\.(.+)")
 Progress = Callable[[int, int], None]
 """Told how many bytes were read, and how many there are."""
 
@@ -287,10 +286,10 @@ def _check_norms(facts: Sequence[TensorFacts], sample: _TrunkSample) -> Iterator
     """
     more, less = [], []
     for one in facts:
-        match = _BLOCK_TENSOR.fullmatch(one.name)
-        if not one.is_norm or match is None:
+        block, role = place_of(one.name)
+        if not one.is_norm or block is None:
             continue
-        means, negative = sample.norms(match[2])
+        means, negative = sample.norms(role)
         if len(means):
             outside = _distance(one.mean, means)
             if outside > _SHIFT_SEEN and _distance(one.mean - 1, means) < _SHIFT_LEFT:
@@ -316,10 +315,10 @@ def _distance(value: float, range_of: NDArray[np.float64]) -> float:
 def _check_scales(facts: Sequence[TensorFacts], sample: _TrunkSample) -> Iterator[Finding]:
     """Matrices that are many times larger, or smaller, than all of their kind in the trunk."""
     for one in facts:
-        match = _BLOCK_TENSOR.fullmatch(one.name)
-        if not one.is_matrix or match is None or not one.rms:
+        block, role = place_of(one.name)
+        if not one.is_matrix or block is None or not one.rms:
             continue
-        known = [value for value in sample.rms(match[2], one.shape) if value]
+        known = [value for value in sample.rms(role, one.shape) if value]
         if not known:
             continue
         ratio = one.rms / max(known) if one.rms > max(known) else min(known) / one.rms

@@ -34,6 +34,7 @@ from nextn.tools.compare.metrics import (
     losses_of,
     perplexity_of,
 )
+from nextn.tools.vocabularies import vocabulary_difference
 
 if TYPE_CHECKING:
     from nextn.files.sources import ModelSource
@@ -212,19 +213,12 @@ def _check_vocabularies(models: list[Checkpoint], stored: LogitsFile | None) -> 
     base, other = models
     ours, theirs = vocabulary_hash(base), vocabulary_hash(other)
     if ours != theirs:
+        different = vocabulary_difference(base, other) or "one file lists no tokens"
         raise UnsupportedModelError(
-            f"{other.path}: has another vocabulary than {base.path}: {_difference(base, other)}; "
+            f"{other.path}: has another vocabulary than {base.path}: {different}; "
             "their predictions are about different tokens and cannot be compared"
         )
     return []
-
-
-def _difference(base: Checkpoint, other: Checkpoint) -> str:
-    one, two = base.tokenizer.tokens, other.tokenizer.tokens
-    if len(one) != len(two):
-        return f"{len(two)} tokens instead of {len(one)}"
-    first = next((n for n, (a, b) in enumerate(zip(one, two, strict=True)) if a != b), 0)
-    return f"token {first} is {two[first]!a} instead of {one[first]!a}"
 
 
 def _tokens(

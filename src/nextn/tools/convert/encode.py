@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nextn.errors import FileFormatError
-from nextn.files.block_encoding import ENCODED_TYPES, F32, encode
+from nextn.files.block_encoding import ENCODED_TYPES, F32, BadValueError, encode
 from nextn.files.block_formats import BlockType
 from nextn.files.gguf.writer import NewTensor, TensorBytes, TensorCopy, TensorPieces
 from nextn.files.safetensors.quantised import DenseWeight
@@ -25,37 +23,19 @@ Bytes = NDArray[np.uint8]
 _CHUNK_ELEMENTS = 1 << 18
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """A block format and how values become it.
-
-    Attributes:
-        block_type: the format.
-        encode: float32 [..., row] to uint8 [..., row bytes]; raises ValueError for values that the
-            format does not have.
-    """
-
-    block_type: BlockType
-    encode: Callable[[Floats], Bytes]
-
-
-ENCODINGS: dict[str, Encoding] = {
-    name.lower(): Encoding(ENCODED_TYPES[name], partial(encode, ENCODED_TYPES[name]))
-    for name in ("F32", "F16", "BF16", "Q8_0")
+ENCODINGS: dict[str, BlockType] = {
+    name.lower(): ENCODED_TYPES[name] for name in ("F32", "F16", "BF16", "Q8_0")
 }
 """What matrices can be written as; a format that is entered here is offered by the verb."""
 
 AUTOMATIC = "auto"
 """Matrices keep the precision that they have, and are BF16 where they are quantised."""
 
-FILE_TYPES = {"F32": 0, "F16": 1, "Q8_0": 7, "BF16": 32}
-"""`general.file_type` by block format."""
-
 _STORED = {"F32": "f32", "F16": "f16", "BF16": "bf16", "F64": "f32"}
 
 
-def choose(target: Target, wanted: str) -> Encoding:
-    """The encoding of a tensor: as wanted for matrices, F32 for all else.
+def choose(target: Target, wanted: str) -> BlockType:
+    """The block format of a tensor: as wanted for matrices, F32 for all else.
 
     Rows that the format's blocks do not divide into become BF16.
 
@@ -67,20 +47,20 @@ def choose(target: Target, wanted: str) -> Encoding:
         return ENCODINGS["f32"]
     if wanted == AUTOMATIC:
         wanted = _STORED.get(target.weight.layout, "bf16")
-    encoding = ENCODINGS[wanted]
-    if target.weight.shape[-1] % encoding.block_type.elements:
+    block_type = ENCODINGS[wanted]
+    if target.weight.shape[-1] % block_type.elements:
         return ENCODINGS["bf16"]
-    return encoding
+    return block_type
 
 
 def new_tensor(
-    target: Target, encoding: Encoding, family: FamilyMap, sizes: Dimensions
+    target: Target, block_type: BlockType, family: FamilyMap, sizes: Dimensions
 ) -> NewTensor:
     """A tensor of the file that is yet to be written.
 
     Args:
         target: which one.
-        encoding: its format.
+        block_type: its format.
         family: of the model, which may order rows in another way, or add to norms.
         sizes: of the model.
     """
@@ -93,11 +73,11 @@ def new_tensor(
         and not permuted
         and not offset
         and stored is not None
-        and ENCODINGS[stored].block_type == encoding.block_type
+        and ENCODINGS[stored] == block_type
         and weight.layout != "F64"
     ):
         tensor = weight.tensor
-        return TensorCopy(weight.shape, encoding.block_type, tensor.path, tensor.offset)
+        return TensorCopy(weight.shape, block_type, tensor.path, tensor.offset)
     unit = sizes.head_width if permuted else 1
 
     def pieces() -> Iterator[Bytes]:
@@ -109,11 +89,11 @@ def new_tensor(
                 values = to_neighbours(values, unit)
             if offset:
                 values = values + np.float32(offset)
-            yield _encoded(target, encoding, values)
+            yield _encoded(target, block_type, values)
         for part in weight.parts.values():
             part.release()
 
-    return TensorPieces(weight.shape, encoding.block_type, pieces)
+    return TensorPieces(weight.shape, block_type, pieces)
 
 
 def vector_tensor(values: Floats) -> NewTensor:
@@ -135,14 +115,15 @@ def to_neighbours(values: Floats, head_width: int) -> Floats:
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
 
 
-def _encoded(target: Target, encoding: Encoding, values: Floats) -> Bytes:
-    if not np.isfinite(values).all():
-        raise _error(target, "holds NaN or infinity, or values beyond float32; it is damaged")
+def _encoded(target: Target, block_type: BlockType, values: Floats) -> Bytes:
     try:
-        return encoding.encode(values)
-    except ValueError:
-        kind = encoding.block_type.name
-        raise _error(target, f"holds values that {kind} has not; convert to bf16") from None
+        return encode(block_type, values)
+    except BadValueError as error:
+        if not np.isfinite(values.reshape(-1, values.shape[-1])[error.row]).all():
+            reason = "holds NaN or infinity, or values beyond float32; it is damaged"
+        else:
+            reason = f"holds values that {block_type.name} has not; convert to bf16"
+        raise _error(target, reason) from None
 
 
 def _error(target: Target, reason: str) -> FileFormatError:

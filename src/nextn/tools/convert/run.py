@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from nextn.errors import FileFormatError, OutputError, UnsupportedModelError
+from nextn.files.gguf.file_types import FILE_TYPES
 from nextn.files.gguf.new_tensors import tensor_bytes
 from nextn.files.gguf.writer import NewTensor, NewValue, write_gguf
 from nextn.files.safetensors import SafetensorsFolder, open_safetensors
@@ -19,7 +20,6 @@ from nextn.models.nextn_head import TRUNK_KEY, VOCAB_HASH_KEY, hash_of_tokens
 from nextn.tools.convert.encode import (
     AUTOMATIC,
     ENCODINGS,
-    FILE_TYPES,
     choose,
     new_tensor,
     vector_tensor,
@@ -271,11 +271,11 @@ def _new_tensors(
     tensors: dict[str, NewTensor] = {}
     other: list[str] = []
     for name, target in wanted.items():
-        encoding = choose(target, output_type)
+        block_type = choose(target, output_type)
         is_matrix = len(target.weight.shape) > 1
-        if is_matrix and output_type != AUTOMATIC and encoding != ENCODINGS[output_type]:
+        if is_matrix and output_type != AUTOMATIC and block_type != ENCODINGS[output_type]:
             other.append(name)
-        tensors[name] = new_tensor(target, encoding, source.family, source.sizes)
+        tensors[name] = new_tensor(target, block_type, source.family, source.sizes)
     factors = rope_factors(source.family, source.config, source.sizes)
     if factors is not None and part != "head":
         tensors["rope_freqs.weight"] = vector_tensor(factors)
@@ -325,7 +325,7 @@ def _metadata(
         "general.name": name,
     }
     if most in FILE_TYPES:
-        keys["general.file_type"] = FILE_TYPES[most]
+        keys["general.file_type"] = FILE_TYPES[most].id
     keys["general.quantization_version"] = 2
     return keys | model | vocabulary.metadata
 

@@ -1,6 +1,6 @@
 """Writes models in smaller block formats."""
 
-from nextn.tools.quantise.file_types import FILE_TYPES
+from nextn.files.gguf.file_types import FILE_TYPES
 from nextn.tools.quantise.plan import MIX, Settings, TensorPlan, plan_tensors
 from nextn.tools.quantise.run import QuantiseResult, quantise_file, quantised_tensors
 

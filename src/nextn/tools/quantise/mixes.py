@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from nextn.errors import FileFormatError
-from nextn.tools.quantise.file_types import FileType
+from nextn.files.gguf.file_types import FileType
+from nextn.models.head_tensors import block_of
 
 TOKEN_EMBEDDING: Final = "token_embd.weight"
 OUTPUT: Final = "output.weight"
@@ -24,7 +25,6 @@ _NEVER: Final = re.compile(
     r"\.laurel|per_layer_model_proj|position_embd|token_types|ssm_conv1d|shortconv\.conv|"
     r"indexer\.[kq]_proj|time_mix_(first|decay_w[12]|[wvag][012]|lerp_fused)|attn_rel_b|patch_embd"
 )
-_BLOCK: Final = re.compile(r"^blk\.(\d+)\.")
 _VALUES: Final = re.compile(r"\.attn_(v|qkv|kv_b)\.weight$")
 _KEYS: Final = re.compile(r"\.attn_k\.weight$")
 _ATTENTION_OUTPUT: Final = re.compile(r"\.attn_output\.weight$")
@@ -79,8 +79,8 @@ def visiting_order(names: Iterable[str]) -> list[str]:
     """The order in which matrices are counted: by block, then by name."""
 
     def place(name: str) -> tuple[int, str]:
-        match = _BLOCK.match(name)
-        return (int(match[1]) if match else -1), name
+        block = block_of(name)
+        return (-1 if block is None else block), name
 
     return sorted(names, key=place)
 
@@ -120,8 +120,8 @@ def mixed_types(
             if model.experts == _FEW_EXPERTS and file_type.default == "Q4_K":
                 found[name] = "Q5_K"
         elif _DOWN.search(name):
-            block = _BLOCK.match(name)
-            index = int(block[1]) if model.experts > 1 and block else down_index
+            block = block_of(name)
+            index = block if model.experts > 1 and block is not None else down_index
             if rule is not None:
                 chosen = rule.down(index, model.blocks, with_importance)
                 found[name] = chosen or file_type.default
@@ -134,7 +134,7 @@ def _beside_4_bit_floats(name: str, file_type: FileType, model: ModelShape) -> b
     if file_type.name not in ("NVFP4", "MXFP4"):
         return False
     beside_experts = file_type.name == "MXFP4" and model.experts > 0
-    return not _BLOCK.match(name) or (beside_experts and not _EXPERTS.search(name))
+    return block_of(name) is None or (beside_experts and not _EXPERTS.search(name))
 
 
 def _output_type(file_type: FileType) -> str:

@@ -11,8 +11,8 @@ from typing import Final, Protocol
 from nextn.errors import RequestError
 from nextn.files.block_encoding import ENCODED_TYPES, FLOAT_TYPES
 from nextn.files.block_formats import BLOCK_TYPES, BlockType
+from nextn.files.gguf.file_types import FILE_TYPES, FileType
 from nextn.models.head_tensors import head_tensor_names
-from nextn.tools.quantise.file_types import FALLBACKS, FILE_TYPES, LAST_FALLBACK, FileType
 from nextn.tools.quantise.mixes import (
     OUTPUT,
     TOKEN_EMBEDDING,
@@ -25,6 +25,9 @@ MIX: Final = "mix"
 """For heads: the formats that the mix gives to any block."""
 
 _HEAD_TYPE: Final = "Q8_0"
+# What rows that are not whole blocks of 256 (or 64) get instead, as llama.cpp does it.
+_FALLBACKS: Final = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0", "NVFP4": "IQ4_NL"}
+_LAST_FALLBACK: Final = "F16"  # for rows that are no multiples of 32 either
 _READABLE: Final = {block_type.name for block_type in BLOCK_TYPES.values()}
 
 
@@ -194,9 +197,9 @@ def _fitting(shape: tuple[int, ...], target: BlockType, reason: str) -> tuple[Bl
     """A format whose blocks divide the rows."""
     if shape[-1] % target.elements == 0:
         return target, reason
-    instead = ENCODED_TYPES[FALLBACKS.get(target.name, LAST_FALLBACK)]
+    instead = ENCODED_TYPES[_FALLBACKS.get(target.name, _LAST_FALLBACK)]
     if shape[-1] % instead.elements:
-        instead = ENCODED_TYPES[LAST_FALLBACK]
+        instead = ENCODED_TYPES[_LAST_FALLBACK]
     return instead, f"rows of {shape[-1]} are not blocks of {target.name}"
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nextn.backends.cpu.threads import check_threads, default_threads
+from nextn.files.gguf.file_types import FILE_TYPES
 from nextn.files.gguf.writer import NewTensor, NewValue, write_gguf
 from nextn.files.imatrix import ImportanceMatrix, InputSquares, read_imatrix
 from nextn.tools.quantise.encode import Encoder
-from nextn.tools.quantise.file_types import FILE_TYPES
 from nextn.tools.quantise.importance import importance_notes, matching_entries
 from nextn.tools.quantise.lattice import lattice_matrices, lattice_notes
 from nextn.tools.quantise.notes import fallback_notes, head_notes

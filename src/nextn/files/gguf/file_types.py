@@ -1,4 +1,4 @@
-"""The file types that a model can be quantised to."""
+"""File types: what `general.file_type` calls the mix of block formats of a model."""
 
 from __future__ import annotations
 
@@ -49,14 +49,3 @@ FILE_TYPES: Final[dict[str, FileType]] = {
 }
 """By name. llama.cpp calls 38 MXFP4_MOE: of models with experts, only these become MXFP4, and all
 else Q8_0."""
-
-FALLBACKS: Final = {
-    "Q4_K": "Q5_0",
-    "Q5_K": "Q5_1",
-    "Q6_K": "Q8_0",
-    "NVFP4": "IQ4_NL",
-}
-"""What rows that are not whole blocks of 256 (or 64) get instead, as llama.cpp does it."""
-
-LAST_FALLBACK: Final = "F16"
-"""What rows get that are no multiples of 32 either."""
