@@ -95,13 +95,7 @@ def to_api_error(error: Exception, names: Mapping[str, str] | None = None) -> Ap
     if isinstance(error, ApiError):
         return error
     if isinstance(error, RequestError):
-        field = error.field
-        message = str(error)
-        if field is not None and names is not None and field in names:
-            message = message.replace(field, names[field], 1)
-            field = names[field]
-        long = field == "prompt" and "the context holds" in message
-        return ApiError(400, message, field=field, code="context_length_exceeded" if long else None)
+        return _request_error(error, names or {})
     if isinstance(error, TemplateError | UnsupportedModelError | NoTokenError | ConstraintError):
         return ApiError(400, str(error))
     if isinstance(error, MemoryLimitError):
@@ -109,3 +103,18 @@ def to_api_error(error: Exception, names: Mapping[str, str] | None = None) -> Ap
     if isinstance(error, NextnError):
         return ApiError(500, str(error))
     return ApiError(500, "internal error; see the log of the server")
+
+
+def _request_error(error: RequestError, names: Mapping[str, str]) -> ApiError:
+    field = error.field
+    message = str(error)
+    # Clients look for this code to shorten their conversation.
+    code = "context_length_exceeded" if "but the context holds" in message else "invalid_value"
+    if field is not None and field in names:
+        name = names[field]
+        if message.startswith(field):
+            message = name + message.removeprefix(field)
+        else:
+            message = f"{name}: {message}"
+        field = name
+    return ApiError(400, message, field=field, code=code)
