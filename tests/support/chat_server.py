@@ -105,12 +105,12 @@ async def _events(script: Script, body: dict[str, Any]) -> AsyncIterator[str]:
             while number == 1 and script.hold is not None and not script.hold.is_set():
                 await asyncio.sleep(0.01)
             count += len(step)
-            accepted = sum(origin != "trunk" for _, origin in step)
             yield _event(
                 {"content": "".join(text for text, _ in step)},
                 nextn={
                     "tokens": [{"text": text, "origin": origin} for text, origin in step],
-                    "step": {"drafted": 0 if body["mtp"] == "off" else 3, "accepted": accepted},
+                    "acceptance_at": [0.75, 0.5],
+                    "judged_at": [8, number],
                 },
             )
         timings = {

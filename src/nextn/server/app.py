@@ -15,6 +15,7 @@ from starlette.routing import Route
 from nextn.server import health, openai_chat, openai_models
 from nextn.server.errors import ApiError, ErrorShape, openai_shape, to_api_error
 from nextn.server.operation import Call, Family, Operation, decode_body, json_response
+from nextn.server.page import page_routes
 from nextn.server.state import Server
 
 FAMILIES: tuple[Family, ...] = (
@@ -40,6 +41,7 @@ def create_app(server: Server) -> Starlette:
         for family in FAMILIES
         for operation in family.operations
     ]
+    routes += page_routes()
     app = Starlette(
         routes=routes,
         lifespan=lifespan,

@@ -38,7 +38,7 @@ from nextn.server.openai_types import (
     Usage,
     logprobs_of,
     nextn_end,
-    origins,
+    nextn_so_far,
 )
 from nextn.server.operation import Call, Family, Operation, json_response
 from nextn.server.parts import CallArguments, CallBegin, Part, Reasoning, Text
@@ -175,7 +175,7 @@ class _Answers:
         if chunks and self._body.logprobs:
             chunks[0].choices[0].logprobs = logprobs_of(delta.tokens, self._tokenizer)
         if chunks and self._origins:
-            chunks[0].nextn = NextnAnswer(tokens=origins(delta.tokens))
+            chunks[0].nextn = nextn_so_far(delta.tokens, stream.statistics)
         if chunks and self._body.timings_per_token:
             chunks[-1].timings = stream.timings
         if delta.tokens[-1].finish_reason is not None:

@@ -56,40 +56,33 @@ class Meter {
     this.tokens = 0;
     this.steps = 0;
     this.byOrigin = {};
-    this.positions = []; // for each position in the draft: tokens that were judged, and accepted
+    this.begins = true; // whether the next token is the first of its step
+    this.positions = []; // for each position in the draft: how many were judged, and the accepted share
     this.timings = null;
   }
 
   /** Take in a chunk; returns its tokens as [text, origin, milliseconds if it begins a step]. */
   read(chunk, now) {
     this.timings = chunk.timings ?? this.timings;
+    const { acceptance_at: shares, judged_at: judged } = chunk.nextn ?? {};
+    if (shares && judged) this.positions = shares.map((share, n) => [judged[n] ?? 0, share]);
     const tokens = chunk.nextn?.tokens ?? [];
     if (!tokens.length) return [];
-    this.steps += 1;
     this.tokens += tokens.length;
     if (this.first === null) {
       this.first = now;
       this.firstTokens = tokens.length;
     }
     this.last = now;
-    const read = tokens.map(({ text, origin }, n) => [
-      text,
-      ORIGINS.includes(origin) ? origin : "other",
-      n ? null : Math.round(now - this.started),
-    ]);
-    for (const [, origin] of read) this.byOrigin[origin] = (this.byOrigin[origin] ?? 0) + 1;
-    this.judge(chunk.nextn.step);
-    return read;
-  }
-
-  /** Count a draft: what comes after its first rejected token was never judged. */
-  judge(step) {
-    const { drafted = 0, accepted = 0 } = step ?? {};
-    for (let n = 0; n < Math.min(drafted, accepted + 1); n += 1) {
-      this.positions[n] ??= [0, 0];
-      this.positions[n][0] += 1;
-      this.positions[n][1] += n < accepted ? 1 : 0;
-    }
+    return tokens.map(({ text, origin }) => {
+      const known = ORIGINS.includes(origin) ? origin : "other";
+      const at = this.begins ? Math.round(now - this.started) : null;
+      this.steps += this.begins ? 1 : 0;
+      this.byOrigin[known] = (this.byOrigin[known] ?? 0) + 1;
+      // A step yields the drafted tokens that were right, and then the one that it yields anyway.
+      this.begins = known === "trunk";
+      return [text, known, at];
+    });
   }
 
   /** The figures so far; those that the server took are better than ours, and come last. */

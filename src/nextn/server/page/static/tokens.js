@@ -52,10 +52,10 @@ export function shareBar(counts) {
 
 /**
  * A chart of the drafted tokens that were accepted, by their position in the draft.
- * @param {number[][]} positions for each: tokens that were judged, and accepted of them
+ * @param {number[][]} positions for each: how many tokens were judged, and the accepted share
  */
 export function acceptanceChart(positions) {
-  const shares = positions.map(([judged, accepted]) => (judged ? accepted / judged : 0));
+  const shares = positions.map(([, share]) => share);
   const [width, height, left, bottom, top] = [280, 150, 30, 20, 16];
   const plot = height - bottom - top;
   const step = (width - left) / Math.max(shares.length, 4);
