@@ -29,13 +29,14 @@ def running(app: ASGIApp) -> Iterator[str]:
     """Serve an app on a free port of this machine; yields its address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
         finally:
-            server.should_exit = True
+            # A test that failed may have left a stream that never ends.
+            server.should_exit = server.force_exit = True
             thread.join()
 
 
@@ -46,7 +47,7 @@ class Script:
     Attributes:
         steps: of the next answers; each has the tokens of one step.
         reasoning: said before them.
-        seconds: that a step takes; "off" takes it for every token.
+        plain: the same without drafts; by default, the same tokens.
         error: answered instead, as (status, message).
         hold: the answer waits after its first step until this is set.
         requests: bodies that came.
@@ -56,7 +57,7 @@ class Script:
 
     steps: Sequence[Step] = ((("Hello", "trunk"),),)
     reasoning: str = ""
-    seconds: float = 0.0
+    plain: Sequence[Step] = ()
     error: tuple[int, str] | None = None
     hold: threading.Event | None = None
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -91,8 +92,8 @@ def scripted_app(script: Script) -> Starlette:
 
 async def _events(script: Script, body: dict[str, Any]) -> AsyncIterator[str]:
     steps = script.steps
-    if body.get("mtp") == "off":
-        steps = [[(text, "trunk")] for step in steps for text, _ in step]
+    if body["mtp"] == "off":
+        steps = script.plain or [[(text, "trunk")] for step in steps for text, _ in step]
     finished = False
     count = 0
     try:
@@ -101,7 +102,7 @@ async def _events(script: Script, body: dict[str, Any]) -> AsyncIterator[str]:
         if script.reasoning:
             yield _event({"reasoning_content": script.reasoning})
         for number, step in enumerate(steps):
-            await asyncio.sleep(script.seconds)
+            await asyncio.sleep(0)
             while number == 1 and script.hold is not None and not script.hold.is_set():
                 await asyncio.sleep(0.01)
             count += len(step)

@@ -180,7 +180,9 @@ def nextn_so_far(tokens: list[Token], statistics: Statistics) -> NextnAnswer:
     counts = zip(list(statistics.accepted_at), judged_at, strict=False)
     return NextnAnswer(
         tokens=origins(tokens),
-        acceptance_at=[min(accepted / judged, 1.0) if judged else 0.0 for accepted, judged in counts],
+        acceptance_at=[
+            min(accepted / judged, 1.0) if judged else 0.0 for accepted, judged in counts
+        ],
         judged_at=judged_at,
     )
 

@@ -85,5 +85,7 @@ def _load_files() -> dict[str, _File]:
         kind = _TYPES.get(entry.name.rpartition(".")[2])
         if kind is not None:
             content = entry.read_bytes()
-            found[entry.name] = _File(content, kind, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+            found[entry.name] = _File(
+                content, kind, f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+            )
     return found

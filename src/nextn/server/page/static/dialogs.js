@@ -5,6 +5,10 @@ import { byId, element } from "./dom.js";
 const NUMBERS = ["temperature", "top_p", "top_k", "min_p", "max_tokens", "seed"];
 const TEXTS = ["system", "mtp", "theme", "api_key"];
 
+for (const button of document.querySelectorAll("[data-close]")) {
+  button.addEventListener("click", () => button.closest("dialog").close());
+}
+
 /** Show the settings; `saved` is called with the fields that were set. */
 export function openSettings(settings, saved) {
   const dialog = byId("settings-dialog");

@@ -58,6 +58,7 @@ async function answer() {
   writers.set(conversation.id, writer);
   keep(conversation);
   showConversation();
+  listConversations();
   scrollToEnd();
   say("Writing.");
   for (const [each, body] of runs) {
@@ -335,7 +336,7 @@ const ALT_KEYS = {
 };
 
 addEventListener("keydown", (event) => {
-  if (document.querySelector("dialog[open]")) return;
+  if (document.querySelector("dialog[open]")) return; // which Escape closes by itself
   if (event.key === "Escape") {
     if (byId("app").hasAttribute("data-sidebar")) toggleSidebar(false);
     else stop();

@@ -45,11 +45,11 @@ export class MarkdownView {
 }
 
 function expandTabs(line) {
-  const lead = /^[ \t]*/.exec(line)[0];
+  const lead = /^[ \t]*(?:(?:[-*+]|\d{1,9}[.)])\t+)?/.exec(line)[0];
   if (!lead.includes("\t")) return line;
-  let width = 0;
-  for (const character of lead) width += character === "\t" ? 4 - (width % 4) : 1;
-  return " ".repeat(width) + line.slice(lead.length);
+  let spread = "";
+  for (const character of lead) spread += character === "\t" ? " ".repeat(4 - (spread.length % 4)) : character;
+  return spread + line.slice(lead.length);
 }
 
 const indentOf = (line) => line.length - line.trimStart().length;

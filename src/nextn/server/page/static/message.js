@@ -85,15 +85,19 @@ export class AssistantMessage {
       this.layout = layout;
       this.verdict = element("div");
       this.views = (message.plain ? [message, message.plain] : [message]).map((answer) => new AnswerView(answer));
+      this.legend = legend();
       this.foot = element("div");
       this.element.replaceChildren(
-        ...(message.plain ? [this.verdict, element("div", { class: "comparison" }, this.views.map((view, n) => this.side(view, n)))] : [this.views[0].element]),
+        this.verdict,
+        this.legend,
+        message.plain ? element("div", { class: "comparison" }, this.views.map((view, n) => this.side(view, n))) : this.views[0].element,
         this.foot,
       );
     }
     const { writing } = state;
     this.element.setAttribute("aria-busy", String(writing !== null));
     for (const view of this.views) view.update(state.origins, writing === view.answer);
+    this.legend.hidden = !this.views.some((view) => view.mode === "tokens");
     if (message.plain) this.updateSides(writing);
     const key = JSON.stringify([writing !== null, state.last, state.selected, message.speed?.rate, message.finish, message.error]);
     if (key !== this.footKey) this.showFoot(state);
@@ -146,6 +150,7 @@ export class AssistantMessage {
     cancelAnimationFrame(this.frame);
     const started = performance.now();
     const ends = this.views.map((view) => view.begin());
+    this.legend.hidden = false;
     const longest = Math.max(...ends);
     const step = () => {
       const now = performance.now() - started;
@@ -154,9 +159,14 @@ export class AssistantMessage {
         view.pace.style.width = `${(100 * Math.min(now, ends[n])) / longest}%`;
       });
       if (now < longest && this.element.isConnected) this.frame = requestAnimationFrame(step);
-      else for (const view of this.views) view.end();
+      else this.endReplay();
     };
     step();
+  }
+
+  endReplay() {
+    for (const view of this.views) view.end();
+    this.legend.hidden = !this.views.some((view) => view.mode === "tokens");
   }
 
   showFoot({ writing, last, selected }) {
@@ -211,7 +221,7 @@ class AnswerView {
       this.element.replaceChildren(element("span", { class: "waiting", role: "img", "aria-label": "Writing" }, element("i"), element("i"), element("i")));
     } else if (mode === "tokens") {
       this.tokens = new TokenView();
-      this.element.replaceChildren(legend(), this.tokens.element);
+      this.element.replaceChildren(this.tokens.element);
     } else if (mode === "text") {
       this.text = new MarkdownView();
       this.thoughts = new MarkdownView();

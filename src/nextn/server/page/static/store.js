@@ -47,7 +47,7 @@ export function loadConversations() {
     try {
       found.push(checkConversation(JSON.parse(localStorage.getItem(key))));
     } catch {
-      console.warn(`${key} holds no conversation`);
+      console.info(`${key} holds no conversation`);
     }
   }
   return found.sort((a, b) => b.updated - a.updated);

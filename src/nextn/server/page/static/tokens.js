@@ -3,6 +3,8 @@
 import { drawing, element } from "./dom.js";
 import { nameOfOrigin, ORIGINS } from "./answer.js";
 
+const MAX_BARS = 8;
+
 /** Shows tokens, which may become more. */
 export class TokenView {
   constructor() {
@@ -55,7 +57,7 @@ export function shareBar(counts) {
  * @param {number[][]} positions for each: how many tokens were judged, and the accepted share
  */
 export function acceptanceChart(positions) {
-  const shares = positions.map(([, share]) => share);
+  const shares = positions.slice(0, MAX_BARS).map(([, share]) => share);
   const [width, height, left, bottom, top] = [280, 150, 30, 20, 16];
   const plot = height - bottom - top;
   const step = (width - left) / Math.max(shares.length, 4);
@@ -69,8 +71,8 @@ export function acceptanceChart(positions) {
     const middle = left + step * (n + 0.5);
     const wide = Math.min(step * 0.62, 34);
     return [
-      drawing("rect", { class: "bar", x: middle - wide / 2, y: y(share), width: wide, height: plot * share, rx: 3 }),
-      drawing("text", { class: "value", x: middle, y: y(share) - 4, "text-anchor": "middle" }, percent(share)),
+      drawing("rect", { class: "column", x: middle - wide / 2, y: y(share), width: wide, height: plot * share, rx: 3 }),
+      drawing("text", { class: "value", x: middle, y: y(share) - 4, "text-anchor": "middle" }, String(Math.round(100 * share))),
       drawing("text", { x: middle, y: height - 5, "text-anchor": "middle" }, String(n + 1)),
     ];
   });
