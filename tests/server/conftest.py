@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import uvicorn
 import nextn
 from nextn.server.app import create_app
 from nextn.server.models import Models, ModelSpec
-from nextn.server.run import MAX_HEADER_BYTES, listen, url_of
+from nextn.server.protocol import new_event_loop, web_config
+from nextn.server.run import listen, url_of
+from nextn.server.security import Security
 from nextn.server.state import Server, ServerSettings
 from tests.support.tiny_gguf import write_tiny_model
 
@@ -29,14 +31,21 @@ class RunningServer:
         server: its state; belongs to its thread.
     """
 
-    def __init__(self, specs: list[ModelSpec], settings: ServerSettings, **models: Any) -> None:
+    def __init__(
+        self,
+        specs: list[ModelSpec],
+        settings: ServerSettings | None = None,
+        security: Security | None = None,
+        **models: Any,
+    ) -> None:
         self._listener: socket.socket = listen("127.0.0.1", 0)
         self.url = url_of(self._listener)
         self._specs = specs
-        self._settings = settings
+        self._settings = settings or ServerSettings()
+        self._security = security
         self._models = models
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> RunningServer:
         self._thread.start()
@@ -47,18 +56,15 @@ class RunningServer:
         self._web.should_exit = True
         self._thread.join()
 
+    def _work(self) -> None:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(self._run())
+
     async def _run(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.server = Server(models=Models(self._specs, **self._models), settings=self._settings)
-        self._web = uvicorn.Server(
-            uvicorn.Config(
-                create_app(self.server),
-                log_config=None,
-                access_log=False,
-                ws="none",
-                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-            )
-        )
+        models = Models(self._specs, **self._models)
+        self.server = Server(models=models, settings=self._settings, security=self._security)
+        self._web = uvicorn.Server(web_config(create_app(self.server)))
         serving = asyncio.create_task(self._web.serve(sockets=[self._listener]))
         await self.server.models.start()
         self._ready.set()
@@ -90,6 +96,3 @@ def server(tiny_path: Path) -> Iterator[RunningServer]:
     """A server with one tiny model, called "tiny"."""
     with RunningServer([spec(tiny_path)], ServerSettings()) as running:
         yield running
-
-
-StartServer = Callable[..., RunningServer]

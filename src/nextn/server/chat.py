@@ -7,6 +7,7 @@ one step of the engine. Closing the stream, or leaving its `async with` block, c
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -23,13 +24,14 @@ from nextn.server.parts import (
     Reasoning,
     Text,
 )
-from nextn.server.writing import Timings, Writing, open_choices
+from nextn.server.writing import ServedText, Timings, Writing, open_texts
 
 if TYPE_CHECKING:
-    from nextn.engine.async_engine import AsyncTokenStream
     from nextn.engine.events import Token
+    from nextn.engine.request import GenerationRequest
     from nextn.engine.statistics import Statistics
-    from nextn.server.models import Lease, LoadedModel
+    from nextn.model import Model
+    from nextn.server.models import LoadedModel
     from nextn.server.state import Server
 
 __all__ = [
@@ -94,10 +96,9 @@ class ChatStream:
         model: the name of the model.
     """
 
-    def __init__(self, lease: Lease, stream: AsyncTokenStream, parser: Parser) -> None:
-        self.model = lease.loaded.name
-        self._lease = lease
-        self._stream = stream
+    def __init__(self, text: ServedText, parser: Parser) -> None:
+        self.model = text.loaded.name
+        self._text = text
         self._parser = parser
         self._called = False
         self._reason: str | None = None
@@ -105,27 +106,27 @@ class ChatStream:
     @property
     def loaded(self) -> LoadedModel:
         """The model that writes."""
-        return self._lease.loaded
+        return self._text.loaded
 
     @property
     def prompt(self) -> list[int]:
         """The token ids of the prompt."""
-        return self._stream.prompt
+        return self._text.stream.prompt
 
     @property
     def seed(self) -> int:
         """The seed of the noise."""
-        return self._stream.seed
+        return self._text.stream.seed
 
     @property
     def statistics(self) -> Statistics:
         """Counts and times; final after the last delta."""
-        return self._stream.statistics
+        return self._text.statistics
 
     @property
     def timings(self) -> Timings:
         """The same in llama.cpp's words."""
-        return Timings.of(self._stream.statistics)
+        return Timings.of(self._text.statistics)
 
     @property
     def finish_reason(self) -> ChatFinish:
@@ -140,9 +141,8 @@ class ChatStream:
         Raises:
             NextnError: see `AsyncTokenStream.read`.
         """
-        tokens = await self._stream.read()
-        if not tokens:
-            self.close()
+        tokens = await self._text.read()
+        if tokens is None:
             return None
         parts = self._parser.push("".join([token.text for token in tokens]))
         if tokens[-1].finish_reason is not None:
@@ -154,8 +154,7 @@ class ChatStream:
 
     def close(self) -> None:
         """Cancel the answer if it is not finished, and let go of the model."""
-        self._stream.close()
-        self._lease.release()
+        self._text.close()
 
     async def __aiter__(self) -> AsyncIterator[ChatDelta]:
         while (delta := await self.read()) is not None:
@@ -181,15 +180,19 @@ async def open_chat(server: Server, model: str | None, request: ChatRequest) -> 
     """
     _check(request)
     with await server.models.acquire(model) as lease:
-        prompt = chat_prompt(lease.loaded.model, request)
-        end_tokens = lease.loaded.model.tokenizer.end_of_generation
-        requests = request.writing.requests(prompt, end_tokens, server.settings)
-        streams = open_choices(lease, requests)
-        return [ChatStream(lease.share(), stream, PlainParser()) for stream in streams]
+        loaded = lease.loaded.model
+
+        def prepare() -> list[GenerationRequest]:
+            prompt = chat_prompt(loaded, request)
+            return request.writing.requests(loaded, prompt, server.settings)
+
+        # Long conversations and schemas take their time; the loop serves others meanwhile.
+        texts = open_texts(server, lease, await asyncio.to_thread(prepare))
+        return [ChatStream(text, PlainParser()) for text in texts]
 
 
-def chat_prompt(model: Any, request: ChatRequest) -> list[int]:
-    """The token ids that a conversation becomes for a `Model`.
+def chat_prompt(model: Model, request: ChatRequest) -> list[int]:
+    """The token ids that a conversation becomes.
 
     Raises:
         ApiError: the template refuses the conversation, or there is none.
@@ -198,10 +201,9 @@ def chat_prompt(model: Any, request: ChatRequest) -> list[int]:
     if request.tools and request.tool_choice != "none":
         variables["tools"] = list(request.tools)
     try:
-        prompt: list[int] = model.chat_prompt(request.messages, template=variables)
+        return model.chat_prompt(request.messages, template=variables)
     except (TemplateError, UnsupportedModelError) as error:
         raise ApiError(400, str(error), field="messages") from error
-    return prompt
 
 
 def _check(request: ChatRequest) -> None:

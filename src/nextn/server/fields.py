@@ -45,12 +45,34 @@ class SpeculativeField(msgspec.Struct, kw_only=True):
     num_speculative_tokens: _Depth | None = None
 
 
+class NextnRequest(msgspec.Struct, kw_only=True):
+    """What nextn may say besides the answer.
+
+    Attributes:
+        tokens: where each token comes from, and at the end what drafting brought.
+    """
+
+    tokens: bool = False
+
+
+class StructuredOutputs(msgspec.Struct, kw_only=True):
+    """The form of the text, in vLLM's words; one of them."""
+
+    json: dict[str, Any] | str | None = None
+    regex: str | None = None
+    grammar: str | None = None
+
+
 class WritingFields(msgspec.Struct, kw_only=True):
     """How a text is to be written; every field may be missing or null.
 
     Attributes:
         mtp: "auto", "off", or a number of tokens to draft per step. It changes the speed only.
         logit_bias: numbers by token id, or pairs of both; false bans a token.
+        priority: requests with lower numbers are written first, and instead of others if need be.
+        user: who asks, if one client asks for several people; they take turns.
+        per_request_spec_decode_metrics: asks for vLLM's `metrics.speculative_decoding`.
+        nextn: what nextn may say besides.
     """
 
     model: str | None = None
@@ -73,11 +95,22 @@ class WritingFields(msgspec.Struct, kw_only=True):
     frequency_penalty: _Penalty | None = None
     logit_bias: _Bias | None = None
     ignore_eos: bool | None = None
+    priority: int | None = None
+    user: str | None = None
     mtp: _Depth | Literal["auto", "off"] | None = None
     speculative: SpeculativeField | None = None
     speculative_n_max: _Depth | None = msgspec.field(name="speculative.n_max", default=None)
     num_speculative_tokens: _Depth | None = None
     timings_per_token: bool | None = None
+    response_format: dict[str, Any] | None = None
+    grammar: str | None = None
+    json_schema: dict[str, Any] | None = None
+    structured_outputs: StructuredOutputs | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_grammar: str | None = None
+    per_request_spec_decode_metrics: Literal["summary", "detailed"] | None = None
+    nextn: NextnRequest | None = None
 
     def writing(self, *, logprobs: int | None, max_tokens: int | None = None) -> Writing:
         """The settings that these fields stand for.
@@ -114,8 +147,21 @@ class WritingFields(msgspec.Struct, kw_only=True):
             stop=stop_strings(self.stop),
             draft=self._draft(),
             ignore_end=bool(self.ignore_eos),
+            form=self._form(),
+            priority=self.priority or 0,
+            user=self.user or "",
             choices=1 if self.n is None else self.n,
         )
+
+    def _form(self) -> dict[str, Any]:
+        more = self.structured_outputs or StructuredOutputs()
+        given: dict[str, list[Any]] = {
+            "response_format": [self.response_format],
+            "grammar": [self.grammar, more.grammar, self.guided_grammar],
+            "json_schema": [self.json_schema, more.json, self.guided_json],
+            "regex": [more.regex, self.guided_regex],
+        }
+        return {name: _first(*values) for name, values in given.items()}
 
     def _draft(self) -> str | int | None:
         given: list[str | int] = [

@@ -7,8 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
-import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta
 from starlette.responses import Response
 
 from nextn.server.chat import ChatDelta, ChatRequest, ChatStream, open_chat
@@ -22,7 +21,10 @@ from nextn.server.openai_messages import (
     template_tools,
 )
 from nextn.server.openai_types import (
+    DONE,
+    FINGERPRINT,
     AnswerMessage,
+    Besides,
     ChatChunk,
     ChatCompletion,
     Choice,
@@ -30,32 +32,19 @@ from nextn.server.openai_types import (
     DeltaMessage,
     FunctionCall,
     Logprobs,
-    Metrics,
     NextnAnswer,
-    SpeculationMetrics,
     ToolCall,
     ToolCallChunk,
     Usage,
     logprobs_of,
-    nextn_end,
     nextn_so_far,
+    say_besides,
+    wants_origins,
+    wants_usage,
 )
 from nextn.server.operation import Call, Family, Operation, json_response
 from nextn.server.parts import CallArguments, CallBegin, Part, Reasoning, Text
 from nextn.server.streaming import EventStream, closed_when_left, merge, sse
-
-FINGERPRINT = "nextn"
-DONE = b"data: [DONE]\n\n"
-
-
-class NextnRequest(msgspec.Struct, kw_only=True):
-    """What nextn may say besides the answer.
-
-    Attributes:
-        tokens: where each token comes from, and at the end what drafting brought.
-    """
-
-    tokens: bool = False
 
 
 class ChatCompletionRequest(WritingFields, kw_only=True):
@@ -63,8 +52,6 @@ class ChatCompletionRequest(WritingFields, kw_only=True):
 
     Attributes:
         chat_template_kwargs: further variables for the chat template.
-        per_request_spec_decode_metrics: asks for vLLM's `metrics.speculative_decoding`.
-        nextn: what nextn may say besides.
     """
 
     messages: list[Message]
@@ -76,10 +63,6 @@ class ChatCompletionRequest(WritingFields, kw_only=True):
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: str | None = None
-    response_format: dict[str, Any] | None = None
-    grammar: str | None = None
-    per_request_spec_decode_metrics: Literal["summary", "detailed"] | None = None
-    nextn: NextnRequest | None = None
 
     def chat_request(self) -> ChatRequest:
         """What is asked for.
@@ -92,10 +75,6 @@ class ChatCompletionRequest(WritingFields, kw_only=True):
         limit = self.max_completion_tokens
         if limit == 0:
             raise bad_field("max_completion_tokens", "is 0; allowed: an integer from 1, or -1")
-        if self.grammar is not None:
-            raise bad_field("grammar", "is not supported yet")
-        if self.response_format is not None and self.response_format.get("type") != "text":
-            raise bad_field("response_format", "only {'type': 'text'} is supported yet")
         choice = self.tool_choice
         template = dict(self.chat_template_kwargs or {})
         if self.reasoning_effort is not None:
@@ -127,8 +106,8 @@ class _Answers:
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
         self._tokenizer = streams[0].loaded.model.tokenizer
-        self._origins = body.nextn is not None and body.nextn.tokens
-        self._usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        self._origins = wants_origins(body)
+        self._usage = wants_usage(body)
 
     def close(self) -> None:
         for stream in self._streams:
@@ -145,7 +124,7 @@ class _Answers:
             if self._usage:
                 last = self._chunk(0, DeltaMessage())
                 last.choices = []
-                last.usage = Usage.of([stream.statistics for stream in self._streams])
+                last.usage = self._all_usage()
                 last.timings = self._streams[0].timings if len(self._streams) == 1 else UNSET
                 yield sse(last)
             yield DONE
@@ -181,19 +160,15 @@ class _Answers:
         if delta.tokens[-1].finish_reason is not None:
             last = self._chunk(index, DeltaMessage())
             last.choices[0].finish_reason = stream.finish_reason
-            last.timings = stream.timings
-            last.metrics = self._metrics(stream)
-            last.nextn = self._end(stream)
+            self._say_besides(last, stream)
             chunks.append(last)
         return chunks
 
-    def _metrics(self, stream: ChatStream) -> Metrics | UnsetType:
-        if self._body.per_request_spec_decode_metrics is None:
-            return UNSET
-        return Metrics(speculative_decoding=SpeculationMetrics.of(stream.statistics))
+    def _say_besides(self, place: Besides, stream: ChatStream) -> None:
+        say_besides(place, self._body, stream.statistics, stream.seed)
 
-    def _end(self, stream: ChatStream) -> NextnAnswer | UnsetType:
-        return nextn_end(stream.statistics, stream.seed) if self._origins else UNSET
+    def _all_usage(self) -> Usage:
+        return Usage.of([stream.statistics for stream in self._streams], len(self._streams))
 
     async def whole(self) -> ChatCompletion:
         """The answer in one piece."""
@@ -203,15 +178,12 @@ class _Answers:
             created=self._created,
             model=self._streams[0].model,
             choices=choices,
-            usage=Usage.of([stream.statistics for stream in self._streams]),
+            usage=self._all_usage(),
             system_fingerprint=FINGERPRINT,
         )
         for choice, stream in zip(choices, self._streams, strict=True):
             # What belongs to one text is where llama.cpp and vLLM have it, if there is one only.
-            place = answer if len(choices) == 1 else choice
-            place.timings = stream.timings
-            place.metrics = self._metrics(stream)
-            place.nextn = self._end(stream)
+            self._say_besides(answer if len(choices) == 1 else choice, stream)
         return answer
 
     async def _choice(self, index: int) -> Choice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -13,7 +13,15 @@ from nextn.server.writing import Timings
 if TYPE_CHECKING:
     from nextn.engine.events import Token
     from nextn.engine.statistics import Statistics
+    from nextn.server.fields import WritingFields
     from nextn.text.tokenizer import Tokenizer
+
+
+FINGERPRINT = "nextn"
+"""Says who answered; clients that compare answers look at it."""
+
+DONE = b"data: [DONE]\n\n"
+"""The last event of a stream."""
 
 
 class PromptDetails(msgspec.Struct, kw_only=True):
@@ -31,15 +39,23 @@ class Usage(msgspec.Struct, kw_only=True):
     prompt_tokens_details: PromptDetails
 
     @classmethod
-    def of(cls, texts: list[Statistics]) -> Usage:
-        """The usage of all choices; the prompt counts once."""
-        prompt = texts[0].prompt_tokens
+    def of(cls, texts: list[Statistics], choices: int) -> Usage:
+        """The usage of a request.
+
+        Args:
+            texts: all choices of the first prompt, then those of the next one ...; a prompt counts
+                once.
+            choices: how many each prompt has.
+        """
+        firsts = texts[::choices]
+        prompt = sum(text.prompt_tokens for text in firsts)
         written = sum(text.tokens for text in texts)
+        cached = sum(text.cached_tokens for text in firsts)
         return cls(
             prompt_tokens=prompt,
             completion_tokens=written,
             total_tokens=prompt + written,
-            prompt_tokens_details=PromptDetails(cached_tokens=texts[0].cached_tokens),
+            prompt_tokens_details=PromptDetails(cached_tokens=cached),
         )
 
 
@@ -187,10 +203,33 @@ def nextn_so_far(tokens: list[Token], statistics: Statistics) -> NextnAnswer:
     )
 
 
-def nextn_end(statistics: Statistics, seed: int) -> NextnAnswer:
-    """What nextn says at the end of a text."""
+class Besides(Protocol):
+    """An answer, or a part of one, that says more than the text."""
+
+    timings: Timings | UnsetType
+    metrics: Metrics | UnsetType
+    nextn: NextnAnswer | UnsetType
+
+
+def wants_origins(body: WritingFields) -> bool:
+    """Whether a request asks for the origins of tokens."""
+    return body.nextn is not None and body.nextn.tokens
+
+
+def wants_usage(body: WritingFields) -> bool:
+    """Whether a request asks for the usage at the end of its stream."""
+    return body.stream_options is not None and bool(body.stream_options.include_usage)
+
+
+def say_besides(place: Besides, body: WritingFields, statistics: Statistics, seed: int) -> None:
+    """Say at the end of a text how it was written, as far as its request asks for it."""
+    place.timings = Timings.of(statistics)
+    if body.per_request_spec_decode_metrics is not None:
+        place.metrics = Metrics(speculative_decoding=SpeculationMetrics.of(statistics))
+    if not wants_origins(body):
+        return
     by_drafter = statistics.by_drafter.items()
-    return NextnAnswer(
+    place.nextn = NextnAnswer(
         seed=seed,
         steps=statistics.steps,
         acceptance_at=statistics.acceptance_at,

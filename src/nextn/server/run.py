@@ -14,10 +14,8 @@ import uvicorn
 
 from nextn.errors import NextnError
 from nextn.server.app import create_app
+from nextn.server.protocol import new_event_loop, web_config
 from nextn.server.state import Server
-
-MAX_HEADER_BYTES = 32 << 10
-"""Most bytes of the request line and headers of a request."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -75,14 +73,17 @@ def run_server(
     Raises:
         NextnError: the first model cannot be loaded.
     """
-    asyncio.run(_run(create, listener, on_ready))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_run(create, listener, on_ready))
 
 
 async def _run(
     create: Callable[[], Server], listener: socket.socket, on_ready: Callable[[Server], None]
 ) -> None:
     server = create()
-    web = _WebServer(server, listener)
+    web = _WebServer(server)
+    url = url_of(listener)
+    _log.info("listening on %s", url, extra={"fields": {"message": "listening", "url": url}})
     serving = asyncio.create_task(web.serve(sockets=[listener]))
     try:
         loading = asyncio.create_task(server.models.start())
@@ -100,18 +101,8 @@ async def _run(
 class _WebServer(uvicorn.Server):
     """uvicorn, except for what signals do."""
 
-    def __init__(self, server: Server, listener: socket.socket) -> None:
-        super().__init__(
-            uvicorn.Config(
-                create_app(server),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                ws="none",
-                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-            )
-        )
-        self._server = server
+    def __init__(self, server: Server) -> None:
+        super().__init__(web_config(create_app(server)))
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -133,5 +124,6 @@ class _WebServer(uvicorn.Server):
         if not self.should_exit:
             _log.info("stopping: waiting for texts that are being written")
         else:
+            _log.info("ending at once")
             self.force_exit = True
         self.should_exit = True

@@ -1,7 +1,7 @@
 """What all APIs that write text share: settings of a request, and what its text took.
 
-An API turns the fields of its body into `Writing`; `Text` of several choices is written with
-`open_choices`. What was used and how long it took comes back as `Usage` and `Timings`.
+An API turns the fields of its body into `Writing`, makes requests of it, one per choice, and opens
+their texts with `open_texts`. How long a text took comes back as `Timings`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from nextn.engine.request import GenerationRequest, request_from_settings
+from nextn.errors import RequestError
 from nextn.sampling.params import SEED_BITS
-from nextn.server.errors import bad_field
+from nextn.server.errors import ApiError, bad_field
+from nextn.server.security import caller
 
 if TYPE_CHECKING:
     from nextn.engine.async_engine import AsyncTokenStream
+    from nextn.engine.events import Token
     from nextn.engine.statistics import Statistics
-    from nextn.server.models import Lease
-    from nextn.server.state import ServerSettings
+    from nextn.model import Model
+    from nextn.sampling import ConstraintSource
+    from nextn.server.models import Lease, LoadedModel
+    from nextn.server.state import Server, ServerSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,9 @@ class Writing:
         stop: the text ends before the first of these.
         draft: "auto", "off" or a number; None for the server's.
         ignore_end: write on past end tokens.
+        form: the form of the text, such as `{"json_schema": {...}}`; see `nextn.grammar`.
+        priority: requests with lower numbers are written first.
+        user: who asks, if one client asks for several people; they take turns.
         choices: how many texts to write. Choice i has the seed of choice 0 plus i.
     """
 
@@ -41,6 +49,9 @@ class Writing:
     stop: tuple[str, ...] = ()
     draft: str | int | None = None
     ignore_end: bool = False
+    form: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 0
+    user: str = ""
     choices: int = 1
 
     def check(self, settings: ServerSettings) -> None:
@@ -66,28 +77,30 @@ class Writing:
 
     def requests(
         self,
+        model: Model,
         prompt: list[int],
-        end_tokens: frozenset[int],
         settings: ServerSettings,
         *,
-        keep_control: bool = False,
+        shown_control: frozenset[int] = frozenset(),
     ) -> list[GenerationRequest]:
         """The requests to the engine, one per choice.
 
+        It may take a while: a constraint is compiled for the form.
+
         Args:
+            model: which writes.
             prompt: token ids.
-            end_tokens: of the model.
             settings: of the server.
-            keep_control: whether control tokens have text.
+            shown_control: control tokens that have text.
 
         Raises:
-            ApiError: see `check`.
+            ApiError, RequestError: see `check`, and `nextn.grammar`.
         """
         self.check(settings)
         given = {name: value for name, value in self.sampling.items() if value is not None}
         first = request_from_settings(
             prompt,
-            end_tokens,
+            model.tokenizer.end_of_generation,
             {
                 **settings.defaults,
                 **given,
@@ -95,10 +108,23 @@ class Writing:
                 "stop": self.stop,
                 "draft": settings.draft if self.draft is None else self.draft,
                 "ignore_end": self.ignore_end,
+                "priority": self.priority,
             },
+            self._constraint(model),
         )
-        first = replace(first, keep_control=keep_control)
+        first = replace(first, shown_control=shown_control, client=f"{caller.get()} {self.user}")
         return [first, *(_with_next_seed(first, index) for index in range(1, self.choices))]
+
+    def _constraint(self, model: Model) -> ConstraintSource | None:
+        form = {name: value for name, value in self.form.items() if value is not None}
+        if not form:
+            return None
+        try:
+            return model.grammars.from_settings(form)
+        except RequestError as error:
+            # Its message begins with the name of the field.
+            name = str(error).split(maxsplit=1)[0].rstrip(":")
+            raise ApiError(400, str(error), field=name, code="invalid_value") from error
 
 
 def _with_next_seed(request: GenerationRequest, index: int) -> GenerationRequest:
@@ -154,18 +180,63 @@ class Timings(msgspec.Struct, kw_only=True, omit_defaults=True):
         )
 
 
-def open_choices(lease: Lease, requests: list[GenerationRequest]) -> list[AsyncTokenStream]:
-    """Submit the requests of all choices, or none of them.
+class ServedText:
+    """One text that the server writes. Made by `open_texts`; read it to its end, or close it.
+
+    It holds a lease of its model, and is counted when it ends.
+    """
+
+    def __init__(self, server: Server, lease: Lease, stream: AsyncTokenStream) -> None:
+        self.stream = stream
+        self._server = server
+        self._lease = lease
+        self._open = True
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model that writes."""
+        return self._lease.loaded
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counts and times; final after the last token."""
+        return self.stream.statistics
+
+    async def read(self) -> list[Token] | None:
+        """The next tokens, or None after the last; may be cancelled and called again.
+
+        Raises:
+            NextnError: see `AsyncTokenStream.read`.
+        """
+        tokens = await self.stream.read()
+        if not tokens or tokens[-1].finish_reason is not None:
+            self.close()
+        return tokens or None
+
+    def close(self) -> None:
+        """Cancel the text if it is not finished, and let go of the model; twice does nothing."""
+        if self._open:
+            self._open = False
+            self.stream.close()
+            self._server.text_ended(self)
+            self._lease.release()
+
+
+def open_texts(server: Server, lease: Lease, requests: list[GenerationRequest]) -> list[ServedText]:
+    """Submit several requests, or none of them.
 
     Raises:
         RequestError: one is not possible.
+        ApiError: too many texts are waiting already.
     """
-    streams: list[AsyncTokenStream] = []
+    server.check_queue(lease.loaded)
+    texts: list[ServedText] = []
     try:
         for request in requests:
-            streams.append(lease.loaded.engine.open(request))
+            stream = lease.loaded.engine.open(request)
+            texts.append(ServedText(server, lease.share(), stream))
     except BaseException:
-        for stream in streams:
-            stream.close()
+        for text in texts:
+            text.close()
         raise
-    return streams
+    return texts

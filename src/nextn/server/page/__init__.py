@@ -55,8 +55,13 @@ class _File(NamedTuple):
 
 
 def page_routes() -> list[Route]:
-    """The routes of the page: `/`, and `/page/NAME` for its parts. They need no API key."""
+    """The routes of the page: `/`, and `/page/NAME` for its parts."""
     return [Route("/", _index), Route("/page/{name}", _part)]
+
+
+def page_paths() -> frozenset[str]:
+    """The paths of the page. They need no API key: the page is where a person enters it."""
+    return frozenset(("/", *(f"/page/{name}" for name in _load_files())))
 
 
 async def _index(request: Request) -> Response:
