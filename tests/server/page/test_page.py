@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from nextn.server.state import ServerSettings
+from nextn.server.security import make_security
 from tests.server.conftest import RunningServer, spec
 from tests.server.page.conftest import OpenPage, until
 from tests.support.chat_server import Script
@@ -241,6 +241,11 @@ def test_conversations_are_exported_and_imported(
     until(other, "document.querySelectorAll('.conversation-link').length === 2")
 
 
+def _export(*messages: object) -> str:
+    chat = {"id": "a", "title": "t", "updated": 1, "messages": messages}
+    return json.dumps({"format": "nextn-conversations", "conversations": [chat]})
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -248,10 +253,8 @@ def test_conversations_are_exported_and_imported(
         "[]",
         '{"format": "nextn-conversations"}',
         '{"format": "nextn-conversations", "conversations": [null]}',
-        '{"format": "nextn-conversations", "conversations": [{"id": "a", "title": "t", "updated": 1,'
-        ' "messages": [{"role": "system", "content": "x"}]}]}',
-        '{"format": "nextn-conversations", "conversations": [{"id": "a", "title": "t", "updated": 1,'
-        ' "messages": [{"role": "assistant", "content": "x", "reasoning": "", "tokens": [[1]]}]}]}',
+        _export({"role": "system", "content": "x"}),
+        _export({"role": "assistant", "content": "x", "reasoning": "", "tokens": [[1]]}),
     ],
 )
 def test_a_file_that_is_no_export_changes_nothing(
@@ -271,7 +274,8 @@ def test_broken_entries_in_the_browser_do_no_harm(open_page: OpenPage, url: str)
     page = open_page(url)
     page.evaluate(
         "localStorage.setItem('nextn.settings', '{'); localStorage.setItem('other', 'x');"
-        "for (const bad of ['null', '{', '3', '{\"id\": 1}']) localStorage.setItem(`nextn.chat.${bad}`, bad)"
+        "for (const bad of ['null', '{', '3', '{\"id\": 1}'])"
+        " localStorage.setItem(`nextn.chat.${bad}`, bad)"
     )
     with page.expect_navigation():
         page.evaluate("location.reload()")
@@ -480,7 +484,7 @@ def test_everything_has_a_name_for_a_screen_reader(
     send(page, "Hello?")
     nameless = page.evaluate(
         """
-        () => [...document.querySelectorAll("button, input, select, textarea, [role], nav, aside, dialog")]
+        () => [...document.querySelectorAll("button, input, select, textarea, [role], nav, dialog")]
           .filter((one) => !(one.getAttribute("aria-label") || one.getAttribute("aria-labelledby")
             || one.labels?.length || one.innerText?.trim() || one.type === "file" || one.title
             || ["status", "alert"].includes(one.getAttribute("role"))))
@@ -534,12 +538,20 @@ def test_the_theme_is_the_systems_until_another_is_chosen(
     theme = "document.documentElement.dataset.theme"
     assert page.evaluate(theme) == system
     page.emulate_media(color_scheme=other)
-    assert page.evaluate(theme) == other
+    until(page, f"{theme} === '{other}'")
     page.click("#theme")
     assert page.evaluate(theme) == system
-    page.emulate_media(color_scheme=system)
     page.reload()
     assert page.evaluate(theme) == system
+
+
+def test_the_page_needs_no_key_but_what_it_asks_does(tiny_path: Path) -> None:
+    security = make_security(host="127.0.0.1", keys=["a-long-enough-key"])
+    with RunningServer([spec(tiny_path)], security=security) as server:
+        assert server.get("/").status_code == 200
+        assert server.get("/page/main.js").status_code == 200
+        assert server.get("/v1/models").status_code == 401
+        assert server.get("/page/none.js").status_code in (401, 404)
 
 
 @pytest.fixture
@@ -547,7 +559,7 @@ def real_url(browser: Any, tmp_path: Path) -> Iterator[str]:
     """A real server, with a model whose head predicts what it would write itself."""
     path = tmp_path / "headed.gguf"
     write_tiny_model(path, "llama", layers=1, head=TinyHead(noise=0.0))
-    with RunningServer([spec(path, context=512)], ServerSettings()) as server:
+    with RunningServer([spec(path, context=512)]) as server:
         yield f"{server.url}/"
 
 

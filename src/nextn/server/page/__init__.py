@@ -1,8 +1,8 @@
 """The page at `/`: a chat that also shows who foresaw each token, and what that saves.
 
-Its files lie in `static/` and are served as they are; they are plain HTML, CSS and JavaScript modules
-that no build has touched. They load nothing from elsewhere, which `_POLICY` makes sure of, so that
-what a model writes can neither run nor send anything, even if the page had a mistake.
+Its files lie in `static/` and are served as they are: plain HTML, CSS and JavaScript modules that
+no build has touched. They load nothing from elsewhere, which `_POLICY` makes sure of, so that what
+a model writes can neither run nor send anything, even if the page had a mistake.
 """
 
 from __future__ import annotations
