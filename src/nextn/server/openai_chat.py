@@ -32,7 +32,6 @@ from nextn.server.openai_types import (
     DeltaMessage,
     FunctionCall,
     Logprobs,
-    NextnAnswer,
     ToolCall,
     ToolCallChunk,
     Usage,
