@@ -29,6 +29,7 @@ def running(app: ASGIApp) -> Iterator[str]:
     """Serve an app on a free port of this machine; yields its address."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen(64)  # from now on, clients wait instead of failing
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
@@ -52,6 +53,7 @@ class Script:
         hold: the answer waits after its first step until this is set.
         requests: bodies that came.
         cancelled: how many answers were left by the client before their end.
+        at_once: how many answers are being written, and the most that were.
         api_key: that is asked for.
     """
 
@@ -62,6 +64,7 @@ class Script:
     hold: threading.Event | None = None
     requests: list[dict[str, Any]] = field(default_factory=list)
     cancelled: int = 0
+    at_once: list[int] = field(default_factory=lambda: [0, 0])
     api_key: str = ""
 
 
@@ -92,10 +95,12 @@ def scripted_app(script: Script) -> Starlette:
 
 async def _events(script: Script, body: dict[str, Any]) -> AsyncIterator[str]:
     steps = script.steps
-    if body["mtp"] == "off":
+    if body.get("mtp") == "off":
         steps = script.plain or [[(text, "trunk")] for step in steps for text, _ in step]
     finished = False
     count = 0
+    script.at_once[0] += 1
+    script.at_once[1] = max(script.at_once)
     try:
         yield ": a comment, as pings are\n\n"
         yield _event({"role": "assistant", "content": ""})
@@ -122,10 +127,13 @@ async def _events(script: Script, body: dict[str, Any]) -> AsyncIterator[str]:
             "predicted_per_second": count / (0.1 * len(steps)),
         }
         yield _event({}, finish_reason="stop", timings=timings)
+        if "stream_options" in body:
+            yield f"data: {json.dumps({'choices': [], 'usage': {'completion_tokens': count}})}\n\n"
         yield "data: [DONE]\n\n"
         finished = True
     finally:
         script.cancelled += not finished
+        script.at_once[0] -= 1
 
 
 def _event(delta: dict[str, Any], finish_reason: str | None = None, **others: Any) -> str:

@@ -4,14 +4,13 @@ All sides get the same requests in turn, so that whatever else the machine does 
 """
 
 from nextn.bench.serve.client import Answer, Client, ServerError
-from nextn.bench.serve.measure import DifferentTextError, Measurements, Run, measure
+from nextn.bench.serve.measure import Measurements, Run, measure
 from nextn.bench.serve.report import Report
 from nextn.bench.serve.settings import Load, Settings
 
 __all__ = [
     "Answer",
     "Client",
-    "DifferentTextError",
     "Load",
     "Measurements",
     "Report",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nextn.bench.mtp.measure import DifferentTextError
 from nextn.bench.serve.client import Answer, Client, ServerError
 from nextn.bench.serve.settings import Load, Settings
 from nextn.engine.request import DraftSetting
@@ -22,10 +23,6 @@ PEER = "peer"
 
 _COMPARED = 4
 _NUMBERS = range(100_000, 1_000_000)
-
-
-class DifferentTextError(RuntimeError):
-    """Two settings of drafts wrote different texts, which must never happen: a defect of nextn."""
 
 
 @dataclass(frozen=True, slots=True)

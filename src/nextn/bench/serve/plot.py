@@ -47,7 +47,7 @@ def _draw_rates(report: Report, axis: Axes) -> None:
 
 
 def _draw_times(report: Report, axis: Axes, name: str) -> None:
-    """Lines over the loads, one for each side; the dotted one is that of the slowest."""
+    """Lines over the loads, one for each side; dotted is the 99th percentile."""
     for number, side in enumerate(_sides(report)):
         spreads = [many[number].times[name] for many in report.summaries.values()]
         (line,) = axis.plot([1e3 * one.median for one in spreads], "o-", label=side)

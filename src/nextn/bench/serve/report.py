@@ -18,12 +18,12 @@ TIMES = ("ttft", "tpot", "itl", "e2e")
 
 _HEAD = (
     "SIDE",
-    "OK",
+    "ANSWERED",
     "TOKENS/S",
     "RATIO",
     "REQUESTS/S",
     "GOOD/S",
-    *(f"{name.upper()} {which}" for name in TIMES for which in ("MEAN", "P50", "P99")),
+    *(name.upper() for name in TIMES),
 )
 
 
@@ -114,9 +114,8 @@ class Summary:
             f"{self.requests_per_second:.2f}",
             f"{self.goodput:.2f}" if self._limits else "",
             *(
-                f"{1e3 * value:.{0 if value >= 0.1 else 1}f}"
+                " ".join(_milliseconds(one) for one in (spread.mean, spread.median, spread.p99))
                 for spread in spreads
-                for value in (spread.mean, spread.median, spread.p99)
             ),
         )
 
@@ -173,11 +172,12 @@ class Report:
 
     def as_text(self) -> str:
         """Tables for a terminal."""
-        return self._join(lambda rows: aligned(rows, left=(0,)))
+        return "\n\n".join([self._describe(), aligned(self._rows(), left=(1,)), *self._errors()])
 
     def as_markdown(self) -> str:
         """Tables to be pasted into a page."""
-        return self._join(lambda rows: markdown(rows, text_columns=(0,)))
+        table = markdown(self._rows(), text_columns=(1,))
+        return "\n\n".join([self._describe(), table, *self._errors()])
 
     def as_record(self) -> dict[str, Any]:
         """Everything, as one JSON object; times in seconds."""
@@ -190,21 +190,21 @@ class Report:
             "results": [one.as_record() for many in self.summaries.values() for one in many],
         }
 
-    def _join(self, table: Any) -> str:
-        parts = [self._describe()]
-        what = "requests per second" if self.settings.rates else "requests at a time"
-        shown = [n for n, name in enumerate(_HEAD) if name != "GOOD/S" or self.settings.limits]
+    def _rows(self) -> list[Row]:
+        """One row for each load and side, below the names of the columns."""
+        rows: list[Row] = [("PER SECOND" if self.settings.rates else "AT A TIME", *_HEAD)]
         for load, summaries in self.summaries.items():
-            rows = [_HEAD, *(one.as_row() for one in summaries)]
-            parts.append(f"{load.removesuffix('/s')} {what}")
-            parts.append(table([tuple(row[n] for n in shown) for row in rows]))
-        errors = [
-            f"{one.run.side} at {load}: {error}"
+            rows += [(load.removesuffix("/s"), *one.as_row()) for one in summaries]
+        hidden = () if self.settings.limits else (1 + _HEAD.index("GOOD/S"),)
+        return [tuple(cell for n, cell in enumerate(row) if n not in hidden) for row in rows]
+
+    def _errors(self) -> list[str]:
+        return [
+            f"{one.run.side}, load {load}: {error}"
             for load, many in self.summaries.items()
             for one in many
             for error in one.as_record()["errors"]
         ]
-        return "\n\n".join([*parts, *errors])
 
     def _describe(self) -> str:
         settings = self.settings
@@ -217,4 +217,8 @@ class Report:
             line += f"; {self.measured.compared} texts compared, the same with all settings"
         if self.peer is not None:
             line += f"\npeer: {self.peer}"
-        return line + "\ntimes in ms; tpot is per token, itl per piece of the stream"
+        return f"{line}\ntimes are mean, median and 99th percentile in ms"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:.{0 if seconds >= 0.1 else 1}f}"
