@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?", default="smollm2")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--requests", type=int, default=32, help="of each load and side")
-    parser.add_argument("--rounds", type=int, default=2, help="parts in which they are sent")
+    parser.add_argument("--rounds", type=int, default=4, help="parts in which they are sent")
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--categories", nargs="+", default=["chat"])
     parser.add_argument("--temp", type=float, default=0.0)

@@ -79,6 +79,14 @@ def test_as_many_requests_are_in_flight_as_asked_for(client: Client, script: Scr
             assert sum(answer.e2e for answer in run.answers) <= run.seconds
 
 
+def test_every_part_is_large_enough_for_its_load(client: Client) -> None:
+    settings = replace(SETTINGS, concurrencies=(2, 5), requests=4, drafts=("auto",))
+    seen: list[tuple[int, int]] = []
+    runs = measure(settings, client, progress=lambda *of: seen.append(of)).runs
+    assert [len(run.answers) for run in runs] == [4, 10]
+    assert max(seen) == (14, 14)
+
+
 def test_arrivals_are_no_sooner_than_the_gaps_say(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

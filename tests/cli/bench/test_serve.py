@@ -27,7 +27,7 @@ def test_a_server_is_measured(cli: RunCli, url: str) -> None:
     result = cli("bench", "serve", "--url", url, *QUICK)
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
-    assert lines[0].startswith(f"tiny at {url}v1: 2 requests of each load and side")
+    assert lines[0].startswith(f"tiny at {url}v1: 2 or more requests of each load and side")
     assert [line.split()[:4] for line in lines[-4:]] == [
         [load, "mtp", draft, "2/2"] for load in ("1", "2") for draft in ("off", "auto")
     ]

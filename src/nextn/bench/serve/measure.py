@@ -106,11 +106,12 @@ def measure(
         if answer.error is not None:
             raise ServerError(f"{side.client.url}: {answer.error}")
     compared = _compare(sides[: len(settings.drafts)], prompts, numbers, settings)
-    counter = _Counter(progress, len(settings.loads) * len(sides) * settings.requests)
+    counter = _Counter(progress, len(sides) * sum(map(settings.count, settings.loads)))
     runs = []
     for load in settings.loads:
         of_load = [Run(side.name, load) for side in sides]
-        bounds = [settings.requests * n // settings.rounds for n in range(settings.rounds + 1)]
+        count = settings.count(load)
+        bounds = [count * n // settings.rounds for n in range(settings.rounds + 1)]
         for turn in range(settings.rounds):
             part = [prompts[n % len(prompts)] for n in range(bounds[turn], bounds[turn + 1])]
             gaps = [random_numbers.expovariate(load.rate or 1.0) for _ in part]

@@ -210,8 +210,8 @@ class Report:
         settings = self.settings
         choice = f"temperature {settings.temperature:g}" if settings.temperature else "greedy"
         line = (
-            f"{self.model} at {self.url}: {settings.requests} requests of each load and side, at "
-            f"most {settings.tokens} tokens, {choice}"
+            f"{self.model} at {self.url}: {settings.requests} or more requests of each load and "
+            f"side, at most {settings.tokens} tokens, {choice}"
         )
         if self.measured.compared:
             line += f"; {self.measured.compared} texts compared, the same with all settings"

@@ -42,7 +42,7 @@ class Settings:
     Attributes:
         concurrencies: numbers of requests in flight to measure, one after the other.
         rates: arrivals per second to measure, instead of these.
-        requests: how many of each load and side.
+        requests: how many of each load and side; see `count` for where it is more.
         rounds: in how many parts they are sent; the sides take turns after each part.
         drafts: values of `mtp` that are compared; the first is what others are compared with.
         categories: of the prompts; see `nextn.prompts`.
@@ -71,6 +71,10 @@ class Settings:
         if self.rates:
             return tuple(Load(rate=rate) for rate in self.rates)
         return tuple(Load(concurrency=number) for number in self.concurrencies)
+
+    def count(self, load: Load) -> int:
+        """Requests of a load: `requests`, but in each round at least as many as are in flight."""
+        return max(self.requests, self.rounds * (load.concurrency or 0))
 
     def check(self) -> None:
         """Refuse what is not possible.

@@ -83,7 +83,7 @@ _OUTPUT = "Output"
     default=16,
     show_default=True,
     metavar="N",
-    help="Requests of each load and side.",
+    help="Requests of each load and side; more where each part needs them to fill the load.",
 )
 @option(
     _LOAD,
