@@ -17,9 +17,12 @@ from tests.support.chat_server import Script, running, scripted_app
 _NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """A headless Chromium."""
+    """A headless Chromium, for the tests of this folder only.
+
+    While it is there, playwright has an event loop in this thread, and `asyncio.run` refuses.
+    """
     playwright = pytest.importorskip("playwright.sync_api")
     found = os.environ.get("NEXTN_TEST_CHROMIUM") or next(
         filter(None, map(shutil.which, _NAMES)), None
