@@ -217,6 +217,70 @@ def test_a_deleted_conversation_can_be_taken_back(
     assert page.locator(".conversation-link").count() == 0
 
 
+def test_a_conversation_that_is_deleted_while_it_is_written_stays_deleted(
+    open_page: OpenPage, url: str, script: Script
+) -> None:
+    script.steps, script.hold = DRAFTED, threading.Event()
+    page = open_page(url)
+    send(page, "Hello?", wait=False)
+    until(page, "document.querySelector('.answer')?.innerText === 'Two'")
+    page.get_by_label("Delete “Hello?”").click()
+    for _ in range(3000):
+        if script.cancelled:
+            break
+        page.wait_for_timeout(20)
+    script.hold.set()
+    send(page, "Another")
+    page.reload()
+    assert page.locator(".conversation-link").all_inner_texts() == ["Another"]
+
+
+def test_another_tab_shows_what_was_said_in_this_one(
+    open_page: OpenPage, url: str, script: Script
+) -> None:
+    page = open_page(url)
+    other = page.context.new_page()
+    other.goto(url)
+    send(page, "Hello?")
+    until(other, "document.querySelectorAll('.conversation-link').length === 1")
+    other.locator(".conversation-link").click()
+    assert answers(other) == ["Hello"]
+    send(page, "More")
+    until(other, "document.querySelectorAll('.answer').length === 2")
+
+
+def test_without_storage_the_page_still_works(
+    open_page: OpenPage, url: str, script: Script
+) -> None:
+    page = open_page(url)
+    page.add_init_script(
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no'); } })"
+    )
+    page.reload()
+    send(page, "Hello?")
+    assert answers(page) == ["Hello"]
+    page.click("#theme")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.click("#new-chat")
+    page.locator(".conversation-link").click()
+    assert said(page) == ["Hello?"]
+
+
+def test_code_and_answers_are_copied(open_page: OpenPage, url: str, script: Script) -> None:
+    text = "See:\n```py\nx = 1\n```"
+    script.steps = (((text, "trunk"),),)
+    page = open_page(url)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    send(page, "Hello?")
+    read = "navigator.clipboard.readText()"
+    page.get_by_label("Copy the code").click()
+    page.locator(".code .icon use[href='#i-check']").wait_for(state="attached")
+    assert page.evaluate(read) == "x = 1"
+    page.get_by_label("Copy the answer").click()
+    page.locator(".actions .icon use[href='#i-check']").wait_for(state="attached")
+    assert page.evaluate(read) == text
+
+
 def test_conversations_are_exported_and_imported(
     open_page: OpenPage, url: str, script: Script, tmp_path: Path
 ) -> None:
@@ -523,6 +587,10 @@ def test_on_a_phone_the_list_opens_and_closes(open_page: OpenPage, url: str) -> 
     page.keyboard.press("Escape")
     page.wait_for_selector("#sidebar", state="hidden")
     assert page.evaluate("document.activeElement.id") == "open-sidebar"
+    page.tap("#show-panel")
+    assert page.locator("#panel").is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("#panel").is_hidden()
     page.tap("#open-sidebar")
     page.tap("#new-chat")
     page.wait_for_selector("#sidebar", state="hidden")

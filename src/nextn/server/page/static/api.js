@@ -21,7 +21,7 @@ export async function listModels(settings) {
 /** The body of a request; settings that are not set are left to the server. */
 export function requestOf(settings, model, messages) {
   const request = {
-    model,
+    model: model || undefined,
     messages,
     stream: true,
     stream_options: { include_usage: true },

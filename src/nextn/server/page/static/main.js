@@ -61,15 +61,17 @@ async function answer() {
   listConversations();
   scrollToEnd();
   say("Writing.");
+  if (document.activeElement === document.body) prompt.focus(); // the button that asked for it is gone
   for (const [each, body] of runs) {
     if (writer.controller.signal.aborted || message.error) break;
     writer.answer = each;
     await write(each, settings, body, writer.controller.signal, () => {
+      if (writers.get(conversation.id) !== writer) return; // it was taken back, or deleted
       keepSoon(conversation);
       if (conversation === current) refreshSoon();
     });
   }
-  if (writers.get(conversation.id) !== writer) return; // it was taken back meanwhile
+  if (writers.get(conversation.id) !== writer) return;
   writers.delete(conversation.id);
   keep(conversation);
   if (conversation === current) refresh();
@@ -129,12 +131,19 @@ function keep(conversation, touch = true) {
   }
 }
 
-function remove(conversation) {
+/** Stop writing into a conversation, and delete what is kept of it. */
+function forget(conversation) {
   writers.get(conversation.id)?.controller.abort();
+  writers.delete(conversation.id);
   store.deleteConversation(conversation.id);
+}
+
+function remove(conversation) {
+  forget(conversation);
   conversations = conversations.filter((other) => other !== conversation);
   if (conversation === current) open(store.newConversation());
   else listConversations();
+  if (document.activeElement === document.body) byId("new-chat").focus();
   toast(`Deleted “${conversation.title}”.`, () => {
     keep(conversation, false);
     open(conversation);
@@ -259,7 +268,7 @@ async function showModels() {
 function change(fields) {
   Object.assign(settings, fields);
   store.saveSettings(settings);
-  dispatchEvent(new Event("themechange"));
+  dispatchEvent(new CustomEvent("themechange", { detail: settings.theme }));
   for (const [id, on] of [["show-origins", settings.origins], ["compare", settings.compare], ["show-panel", isPanelOpen()]]) {
     byId(id).setAttribute("aria-pressed", String(on));
   }
@@ -269,8 +278,15 @@ function change(fields) {
   refresh();
 }
 
-const isPanelOpen = () => settings.panel ?? wide.matches;
-const togglePanel = (on = !isPanelOpen()) => change({ panel: on });
+// Where there is little room the panel lies over the answer, and is closed when the page is opened.
+let drawer = false;
+const isPanelOpen = () => (wide.matches ? settings.panel : drawer);
+
+function togglePanel(on = !isPanelOpen()) {
+  if (!wide.matches) drawer = on;
+  change(wide.matches ? { panel: on } : {});
+}
+
 const toggleOrigins = () => change({ origins: !settings.origins });
 const toggleCompare = () => change({ compare: !settings.compare });
 const toggleTheme = () => change({ theme: document.documentElement.dataset.theme === "dark" ? "light" : "dark" });
@@ -294,8 +310,7 @@ const editSettings = () =>
 
 function deleteAll() {
   if (!conversations.length || !confirm(`Delete all ${conversations.length} conversations? This cannot be undone.`)) return;
-  for (const { controller } of writers.values()) controller.abort();
-  for (const { id } of conversations) store.deleteConversation(id);
+  conversations.forEach(forget);
   conversations = [];
   byId("settings-dialog").close();
   open(store.newConversation());
@@ -339,7 +354,8 @@ addEventListener("keydown", (event) => {
   if (document.querySelector("dialog[open]")) return; // which Escape closes by itself
   if (event.key === "Escape") {
     if (byId("app").hasAttribute("data-sidebar")) toggleSidebar(false);
-    else stop();
+    else if (writers.has(current.id)) stop();
+    else if (drawer && !wide.matches) togglePanel(false);
   } else if (event.altKey && !event.ctrlKey && !event.metaKey && ALT_KEYS[event.code]) {
     event.preventDefault();
     ALT_KEYS[event.code]();
@@ -402,6 +418,9 @@ for (const [id, action] of Object.entries({
 })) {
   byId(id).addEventListener("click", action);
 }
+addEventListener("focus", () => {
+  if (!byId("model").value) showModels(); // the server may be there by now
+});
 byId("import-file").addEventListener("change", upload);
 byId("model").addEventListener("change", (event) => change({ model: event.target.value }));
 wide.addEventListener("change", () => change({}));
@@ -410,8 +429,10 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => chan
 // Another tab may have changed what is kept.
 addEventListener("storage", ({ key }) => {
   if (!store.isConversationKey(key)) return;
-  const ours = new Map([current, ...conversations.filter(({ id }) => writers.has(id))].map((one) => [one.id, one]));
-  conversations = store.loadConversations().map((one) => ours.get(one.id) ?? one);
+  const written = new Map(conversations.filter(({ id }) => writers.has(id)).map((one) => [one.id, one]));
+  conversations = store.loadConversations().map((one) => written.get(one.id) ?? one);
+  current = conversations.find(({ id }) => id === current.id) ?? current;
+  showConversation();
   listConversations();
 });
 addEventListener("pagehide", () => {

@@ -4,7 +4,8 @@
 // parseMarkdown makes a tree of plain objects; MarkdownView turns it into elements and, when the
 // text grows, replaces only the blocks that have changed.
 
-import { element, iconButton } from "./dom.js";
+import { copyButton } from "./copy.js";
+import { element } from "./dom.js";
 import { highlight } from "./highlight.js";
 import { parseInline } from "./inline.js";
 
@@ -264,12 +265,11 @@ function buildTable({ align, head, rows }) {
 }
 
 function buildCode({ language, text }) {
-  const copy = iconButton("copy", "Copy the code", () => navigator.clipboard?.writeText(text));
   const code = element("code", {}, highlight(text, language));
   return element(
     "div",
     { class: "code" },
-    element("div", { class: "code-head" }, element("span", {}, language || "text"), copy),
+    element("div", { class: "code-head" }, element("span", {}, language || "text"), copyButton("Copy the code", () => text)),
     element("pre", { tabindex: "0", "aria-label": `Code${language ? `, ${language}` : ""}` }, code),
   );
 }

@@ -1,6 +1,7 @@
 // One message on the page: what a user said, or an answer, or two answers beside each other.
 
 import { compareAnswers } from "./answer.js";
+import { copyButton } from "./copy.js";
 import { element, icon, iconButton } from "./dom.js";
 import { MarkdownView } from "./markdown.js";
 import { seconds, speedLine } from "./panel.js";
@@ -253,27 +254,4 @@ class AnswerView {
     this.mode = null;
     this.update(this.asked, false);
   }
-}
-
-function copyButton(label, text) {
-  const button = iconButton("copy", label, async () => {
-    await copyText(text());
-    button.replaceChildren(icon("check"));
-    setTimeout(() => button.replaceChildren(icon("copy")), 1500);
-  });
-  return button;
-}
-
-/** Copy a text, also where the page came over plain HTTP and has no clipboard. */
-export async function copyText(text) {
-  if (navigator.clipboard) {
-    await navigator.clipboard.writeText(text);
-    return;
-  }
-  const area = element("textarea", { class: "hidden" });
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  document.execCommand("copy");
-  area.remove();
 }

@@ -19,19 +19,44 @@ const DEFAULTS = {
   api_key: "",
   origins: false,
   compare: false,
-  panel: null, // null: open where there is room
+  panel: true, // open where there is room
 };
+
+const storage = findStorage();
+
+/** The browser's storage; where it is forbidden, one that lasts as long as the page. */
+function findStorage() {
+  try {
+    localStorage.getItem(SETTINGS);
+    return localStorage;
+  } catch {
+    const entries = new Map();
+    return {
+      get length() {
+        return entries.size;
+      },
+      key: (n) => [...entries.keys()][n],
+      getItem: (key) => entries.get(key) ?? null,
+      setItem: (key, value) => entries.set(key, value),
+      removeItem: (key) => entries.delete(key),
+    };
+  }
+}
 
 export function loadSettings() {
   try {
-    return { ...DEFAULTS, ...JSON.parse(localStorage.getItem(SETTINGS) ?? "{}") };
+    return { ...DEFAULTS, ...JSON.parse(storage.getItem(SETTINGS) ?? "{}") };
   } catch {
     return { ...DEFAULTS };
   }
 }
 
 export function saveSettings(settings) {
-  localStorage.setItem(SETTINGS, JSON.stringify(settings));
+  try {
+    storage.setItem(SETTINGS, JSON.stringify(settings));
+  } catch {
+    console.info("there is no room to keep the settings");
+  }
 }
 
 export function newConversation() {
@@ -41,11 +66,11 @@ export function newConversation() {
 /** All conversations, the latest first; entries that are broken are left alone. */
 export function loadConversations() {
   const found = [];
-  for (let n = 0; n < localStorage.length; n += 1) {
-    const key = localStorage.key(n);
+  for (let n = 0; n < storage.length; n += 1) {
+    const key = storage.key(n);
     if (!key.startsWith(CHAT)) continue;
     try {
-      found.push(checkConversation(JSON.parse(localStorage.getItem(key))));
+      found.push(checkConversation(JSON.parse(storage.getItem(key))));
     } catch {
       console.info(`${key} holds no conversation`);
     }
@@ -58,18 +83,18 @@ export function saveConversation(conversation) {
   const key = CHAT + conversation.id;
   const text = JSON.stringify(conversation);
   try {
-    localStorage.setItem(key, text);
+    storage.setItem(key, text);
   } catch (error) {
     if (error.name !== "QuotaExceededError") throw error;
     for (const other of loadConversations().reverse()) {
-      if (other.id !== conversation.id) localStorage.setItem(CHAT + other.id, JSON.stringify(withoutTokens(other)));
+      if (other.id !== conversation.id) storage.setItem(CHAT + other.id, JSON.stringify(withoutTokens(other)));
     }
-    localStorage.setItem(key, JSON.stringify(withoutTokens(conversation)));
+    storage.setItem(key, JSON.stringify(withoutTokens(conversation)));
   }
 }
 
 export function deleteConversation(id) {
-  localStorage.removeItem(CHAT + id);
+  storage.removeItem(CHAT + id);
 }
 
 export function isConversationKey(key) {

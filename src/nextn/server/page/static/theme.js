@@ -3,19 +3,20 @@
 
 {
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const chosen = () => {
-    try {
-      return JSON.parse(localStorage.getItem("nextn.settings") ?? "{}").theme;
-    } catch {
-      return "auto";
-    }
-  };
+  let theme = "auto";
+  try {
+    theme = JSON.parse(localStorage.getItem("nextn.settings") ?? "{}").theme;
+  } catch {
+    // Nothing is kept, or it is broken; then the system decides.
+  }
   const apply = () => {
-    const theme = chosen();
     const isDark = theme === "dark" || (theme !== "light" && dark.matches);
     document.documentElement.dataset.theme = isDark ? "dark" : "light";
   };
   dark.addEventListener("change", apply);
-  addEventListener("themechange", apply);
+  addEventListener("themechange", (event) => {
+    theme = event.detail;
+    apply();
+  });
   apply();
 }
