@@ -2,6 +2,7 @@
 
 import { newAnswer, write } from "./answer.js";
 import { listModels, requestOf } from "./api.js";
+import { bindComposer, showBusy } from "./composer.js";
 import { openSettings, openShortcuts, say, toast } from "./dialogs.js";
 import { byId, element, iconButton } from "./dom.js";
 import { AssistantMessage, UserMessage } from "./message.js";
@@ -138,6 +139,18 @@ function forget(conversation) {
   store.deleteConversation(conversation.id);
 }
 
+/**
+ * Read again what is kept. What is written stays as it is here, and so does what is shown, unless
+ * another tab has changed it.
+ * @param {string|null} key what has changed; null for something else, or everything
+ */
+function reload(key = null) {
+  const isOurs = ({ id }) => writers.has(id) || (id === current.id && !store.isKeyOf(key, id));
+  const ours = new Map([current, ...conversations].filter(isOurs).map((one) => [one.id, one]));
+  conversations = store.loadConversations().map((one) => ours.get(one.id) ?? one);
+  current = conversations.find(({ id }) => id === current.id) ?? current;
+}
+
 function remove(conversation) {
   forget(conversation);
   conversations = conversations.filter((other) => other !== conversation);
@@ -218,9 +231,7 @@ function refresh() {
       selected: message === shown && isPanelOpen(),
     });
   }
-  byId("send").hidden = Boolean(writer);
-  byId("stop").hidden = !writer;
-  byId("send").disabled = !prompt.value.trim();
+  showBusy(Boolean(writer));
   if (isPanelOpen()) fillPanel(byId("panel-body"), shown);
   if (stick && writer) scroller.scrollTop = scroller.scrollHeight;
 }
@@ -328,8 +339,8 @@ async function upload(event) {
   if (!file) return;
   try {
     const count = store.importConversations(await file.text());
-    conversations = store.loadConversations();
-    open(conversations.find(({ id }) => id === current.id) ?? conversations[0] ?? store.newConversation());
+    reload();
+    open(current.messages.length ? current : (conversations[0] ?? current));
     toast(`Imported ${count} ${count === 1 ? "conversation" : "conversations"}.`);
   } catch (error) {
     toast(error.message);
@@ -362,37 +373,14 @@ addEventListener("keydown", (event) => {
   }
 });
 
-function submit() {
-  const text = prompt.value;
-  if (!text.trim() || writers.has(current.id)) return;
-  prompt.value = "";
-  fitPrompt();
-  send(text);
-}
-
-function fitPrompt() {
-  prompt.style.height = "auto";
-  prompt.style.height = `${prompt.scrollHeight}px`;
-  byId("send").disabled = !prompt.value.trim();
-}
-
-prompt.addEventListener("input", fitPrompt);
-prompt.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
-    event.preventDefault();
-    submit();
-  } else if (event.key === "ArrowUp" && !prompt.value) {
+bindComposer({
+  send,
+  isBusy: () => writers.has(current.id),
+  editLast() {
     const view = views.findLast((one) => one instanceof UserMessage);
-    if (view && !writers.has(current.id)) {
-      event.preventDefault();
-      view.edit();
-    }
-  }
-});
-
-byId("composer").addEventListener("submit", (event) => {
-  event.preventDefault();
-  submit();
+    view?.edit();
+    return Boolean(view);
+  },
 });
 scroller.addEventListener("scroll", () => {
   byId("to-end").hidden = scroller.scrollHeight - scroller.scrollTop - scroller.clientHeight < 200;
@@ -429,9 +417,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => chan
 // Another tab may have changed what is kept.
 addEventListener("storage", ({ key }) => {
   if (!store.isConversationKey(key)) return;
-  const written = new Map(conversations.filter(({ id }) => writers.has(id)).map((one) => [one.id, one]));
-  conversations = store.loadConversations().map((one) => written.get(one.id) ?? one);
-  current = conversations.find(({ id }) => id === current.id) ?? current;
+  reload(key);
   showConversation();
   listConversations();
 });
@@ -447,7 +433,6 @@ byId("suggestions").append(
 change({});
 showConversation();
 listConversations();
-fitPrompt();
 scrollToEnd();
 showModels();
 prompt.focus();

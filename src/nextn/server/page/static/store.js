@@ -97,6 +97,10 @@ export function deleteConversation(id) {
   storage.removeItem(CHAT + id);
 }
 
+export function isKeyOf(key, id) {
+  return key === CHAT + id;
+}
+
 export function isConversationKey(key) {
   return key === null || key.startsWith(CHAT);
 }
