@@ -23,6 +23,7 @@ from nextn.model_size import MAX_ROWS, size_model
 from nextn.text.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
+    from nextn.engine.async_engine import AsyncEngine
     from nextn.files.sources import ModelSource
     from nextn.grammar.compiler import GrammarCompiler
     from nextn.models.nextn_head import HeadedModel
@@ -144,6 +145,7 @@ class Model:
     - `draft`: "auto" (default), "off", or a number of tokens to draft per step. It changes the
       speed, never the text.
     - `ignore_end`: write on past end tokens; for measurements.
+    - `priority`: texts with lower numbers are written first, and instead of others if need be.
     - one of `json_schema` (a dict or JSON), `regex`, `grammar` (GBNF or Lark) and `response_format`
       (as OpenAI has it): the form of the text; and `grammar_after`, such as "</think>", behind
       which the form begins. See `nextn.grammar.specification_from_settings`.
@@ -247,7 +249,7 @@ class Model:
         Closing the stream, or leaving its `with` block, ends the generation. Raises like
         `generate`, at once.
         """
-        return self._open(self._encode(prompt), settings)
+        return self._session.open(self.request(prompt, **settings))
 
     def chat(
         self,
@@ -278,7 +280,7 @@ class Model:
         **settings: Any,
     ) -> TokenStream:
         """Answer a conversation, and return the tokens as they are written; see `chat`."""
-        return self._open(self.chat_prompt(messages, template=template), settings)
+        return self.stream(self.chat_prompt(messages, template=template), **settings)
 
     def chat_prompt(
         self, messages: Sequence[Mapping[str, Any]], *, template: Mapping[str, Any] | None = None
@@ -295,6 +297,31 @@ class Model:
         if "messages" in variables:
             raise RequestError("template: 'messages' cannot be set; it is the conversation")
         return self._chat_encoder.prompt(messages, **variables)
+
+    def request(self, prompt: str | Sequence[int], **settings: Any) -> GenerationRequest:
+        """What `stream` asks of the engine, as `AsyncEngine.open` takes it.
+
+        Raises:
+            RequestError: a setting that does not exist or is wrong, or a prompt that is none.
+        """
+        form = specification_from_settings(settings)
+        return request_from_settings(
+            self._encode(prompt),
+            self.tokenizer.end_of_generation,
+            {name: value for name, value in settings.items() if name not in GRAMMAR_SETTINGS},
+            None if form is None else self.grammars.compile(form),
+        )
+
+    def async_engine(self) -> AsyncEngine:
+        """Hand the engine over to a thread of its own, for the tasks of the running event loop.
+
+        From now on texts are written through the `AsyncEngine` alone; the methods here that write
+        raise `RequestError`, also after it was closed.
+        """
+        from nextn.engine.async_engine import AsyncEngine
+
+        self._session.close("the engine was handed over; open texts with the AsyncEngine")
+        return AsyncEngine(self.engine)
 
     def close(self) -> None:
         """Give back memory, threads and the file; open streams end with a `RequestError`."""
@@ -318,23 +345,6 @@ class Model:
             f"<nextn.Model {self.name}: {self.checkpoint.architecture}, "
             f"context {self.context_length}, {self.executor.backend}{state}>"
         )
-
-    def request(self, prompt: list[int], settings: Mapping[str, Any]) -> GenerationRequest:
-        """What `stream` asks the engine for.
-
-        Raises:
-            RequestError: a setting that does not exist or is wrong.
-        """
-        form = specification_from_settings(settings)
-        return request_from_settings(
-            prompt,
-            self.tokenizer.end_of_generation,
-            {name: value for name, value in settings.items() if name not in GRAMMAR_SETTINGS},
-            None if form is None else self.grammars.compile(form),
-        )
-
-    def _open(self, prompt: list[int], settings: Mapping[str, Any]) -> TokenStream:
-        return self._session.open(self.request(prompt, settings))
 
     def _encode(self, prompt: str | Sequence[int]) -> list[int]:
         if isinstance(prompt, str):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from nextn.engine import Engine, GenerationRequest, Token
 from nextn.engine import Sequence as EngineSequence
 from nextn.errors import RequestError
-from nextn.sampling import ConstraintError, LogitsError, SamplingParams
+from nextn.sampling import ConstraintError, SamplingParams
+from nextn.sampling.sampler import NoTokenError
 from nextn.speculate import GrammarDrafter, SuffixDrafter
 from tests.support.fake_constraint import FakeConstraintSource
 from tests.support.fake_drafters import Parrot, RandomDepth
@@ -56,6 +57,8 @@ REQUESTS = st.builds(
     constraint=st.sampled_from(
         [None, FakeConstraintSource(VOCAB, END), FakeConstraintSource(VOCAB, END, after=b"a")]
     ),
+    priority=st.sampled_from([0, 0, 0, 1, -1]),
+    client=st.sampled_from(["", "a"]),
 )
 
 
@@ -403,7 +406,7 @@ def test_a_sequence_without_a_choice_fails_alone() -> None:
     good = engine.submit(request)
     events = engine.step()
     assert [(event.sequence, type(event.error)) for event in events if event.error] == [
-        (bad, LogitsError)
+        (bad, NoTokenError)
     ]
     ids = [event.token.id for event in events if event.token]
     ids += [token.id for token in finish(engine)[good.id]]

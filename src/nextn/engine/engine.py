@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Sequence as Items
@@ -95,7 +96,7 @@ class Engine:
             self._default_drafters() if drafters is None else drafters,
             DepthController() if depth is None else depth,
         )
-        self._submitted = 0
+        self._numbers = itertools.count(1)
         self._observing = 0.0
         self._events: list[Event] = []
         self._cancelled: deque[Sequence] = deque()
@@ -117,6 +118,26 @@ class Engine:
     def waiting(self) -> int:
         """Sequences that wait for room."""
         return len(self._scheduler.waiting)
+
+    @property
+    def sequences(self) -> list[Sequence]:
+        """The sequences that are being written, oldest first."""
+        return list(self._scheduler.running)
+
+    @property
+    def max_sequences(self) -> int:
+        """Most sequences that are written at a time."""
+        return self._scheduler.max_sequences
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a sequence, prompt included."""
+        return self._executor.context_length
+
+    @property
+    def preemptions(self) -> int:
+        """How often a sequence lost its blocks to others, and waited to get them back."""
+        return self._scheduler.preemptions
 
     @property
     def statistics(self) -> SpeculationStatistics:
@@ -147,18 +168,29 @@ class Engine:
         Raises:
             RequestError: the request is not possible; see `GenerationRequest.check`.
         """
+        sequence = self.prepare(request)
+        self.enqueue(sequence)
+        return sequence
+
+    def prepare(self, request: GenerationRequest) -> Sequence:
+        """Check a request and make a sequence of it, for `enqueue`; safe from any thread.
+
+        Raises:
+            RequestError: the request is not possible; see `GenerationRequest.check`.
+        """
         vocab_size, context_length = self._executor.vocab_size, self._executor.context_length
         request.check(vocab_size, context_length)
-        self._submitted += 1
-        sequence = Sequence(
-            self._submitted,
+        return Sequence(
+            next(self._numbers),
             request,
             self._tokenizer,
             vocab_size=vocab_size,
             context_length=context_length,
         )
+
+    def enqueue(self, sequence: Sequence) -> None:
+        """Queue a prepared sequence; it is written by the following steps."""
         self._scheduler.add(sequence)
-        return sequence
 
     def cancel(self, sequence: Sequence) -> None:
         """End a sequence and give its room back. One that has ended already is no error.
@@ -169,6 +201,13 @@ class Engine:
         self._cancelled.append(sequence)
         if not self._in_step:
             self._remove_cancelled()
+
+    def abandon(self, error: NextnError) -> list[Event]:
+        """End all sequences because of an error, and return the events that say so."""
+        everyone = (*self._scheduler.running, *self._scheduler.waiting)
+        for sequence in everyone:
+            self.cancel(sequence)
+        return [Event(sequence, None, error) for sequence in everyone]
 
     def step(self) -> list[Event]:
         """Run one step of all sequences that can run.

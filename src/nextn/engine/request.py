@@ -10,13 +10,16 @@ from nextn.errors import RequestError
 from nextn.grammar import GRAMMAR_SETTINGS
 from nextn.sampling import ConstraintSource, SamplingParams
 
+MAX_PRIORITY = 1_000_000
+"""Largest and, negated, smallest priority."""
+
 MAX_DRAFT = 16
 """Most drafted tokens per step that a request may ask for."""
 
 DraftSetting: TypeAlias = Literal["auto", "off"] | int
 
 _SAMPLING = tuple(item.name for item in fields(SamplingParams))
-_KNOWN = ("max_tokens", "stop", "draft", "ignore_end", *_SAMPLING)
+_KNOWN = ("max_tokens", "stop", "draft", "ignore_end", "priority", *_SAMPLING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,9 @@ class GenerationRequest:
         draft: "auto" chooses by measurement how many drafted tokens to verify per step, "off" is
             one token per step, a number from 1 to `MAX_DRAFT` verifies as many as that whenever a
             drafter has them. It changes the speed, never the text.
+        shown_control: control tokens that have text; others have none, and end tokens never have.
+        priority: those with lower numbers run first, and instead of others if need be.
+        client: who asks; clients get their turns one after the other.
         constraint: a form, such as a JSON schema, that the text must have; see `nextn.grammar`.
     """
 
@@ -41,7 +47,10 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     end_tokens: frozenset[int] = frozenset()
     draft: DraftSetting = "auto"
+    shown_control: frozenset[int] = frozenset()
     constraint: ConstraintSource | None = None
+    priority: int = 0
+    client: str = ""
 
     def check(self, vocab_size: int, context_length: int) -> None:
         """Check that the request is possible.
@@ -54,28 +63,41 @@ class GenerationRequest:
             RequestError: names the setting, its value and what is allowed.
         """
         if not self.prompt:
-            raise RequestError("the prompt is empty; give at least one token")
+            raise RequestError("the prompt is empty; give at least one token", field="prompt")
         if len(self.prompt) >= context_length:
             raise RequestError(
                 f"the prompt has {len(self.prompt)} tokens, but the context holds {context_length} "
-                "with the answer; shorten the prompt or load the model with a larger context"
+                "with the answer; shorten the prompt or load the model with a larger context",
+                field="prompt",
             )
         for token in (min(self.prompt), max(self.prompt)):
             if not 0 <= token < vocab_size:
                 raise RequestError(
-                    f"prompt: token id {token} is outside the vocabulary; use 0 to {vocab_size - 1}"
+                    f"prompt: token id {token} is outside the vocabulary; use 0 to "
+                    f"{vocab_size - 1}",
+                    field="prompt",
                 )
         if self.max_tokens is not None and not _is_integer(self.max_tokens, 1):
             raise RequestError(
-                f"max_tokens is {self.max_tokens!r}; allowed: an integer from 1, or None"
+                f"max_tokens is {self.max_tokens!r}; allowed: an integer from 1, or None",
+                field="max_tokens",
             )
         for stop in self.stop:
             if not isinstance(stop, str) or not stop:
-                raise RequestError(f"stop: {stop!r} is no stop string; give text of any length")
+                raise RequestError(
+                    f"stop: {stop!r} is no stop string; give text of any length", field="stop"
+                )
         if self.draft not in ("auto", "off") and not _is_integer(self.draft, 1, MAX_DRAFT):
             raise RequestError(
                 f"draft is {self.draft!r}; allowed: 'auto', 'off', or an integer from 1 to "
-                f"{MAX_DRAFT}"
+                f"{MAX_DRAFT}",
+                field="draft",
+            )
+        if not _is_integer(self.priority, -MAX_PRIORITY, MAX_PRIORITY):
+            raise RequestError(
+                f"priority is {self.priority!r}; allowed: an integer from {-MAX_PRIORITY} to "
+                f"{MAX_PRIORITY}",
+                field="priority",
             )
         if self.constraint is not None and self.constraint.vocab_size != vocab_size:
             raise RequestError(
@@ -97,7 +119,7 @@ def request_from_settings(
         prompt: token ids.
         end_tokens: the model's end tokens.
         settings: `max_tokens`, `stop` (one string or several), `draft`, `ignore_end` (write on past
-            end tokens) and every field of `SamplingParams`.
+            end tokens), `priority` and every field of `SamplingParams`.
         constraint: what `nextn.grammar` made of further settings, which are not among these.
 
     Raises:
@@ -117,6 +139,7 @@ def request_from_settings(
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         end_tokens=frozenset() if settings.get("ignore_end", False) else end_tokens,
         draft=settings.get("draft", "auto"),
+        priority=settings.get("priority", 0),
         constraint=constraint,
     )
 

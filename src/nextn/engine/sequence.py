@@ -84,7 +84,9 @@ class Sequence:
         self.finish_reason: FinishReason | None = None
         self.statistics = Statistics(prompt_tokens=len(request.prompt))
         self._context_length = context_length
-        self._detokenizer = StreamDetokenizer(tokenizer, skip_special=True, continues=True)
+        self._detokenizer = StreamDetokenizer(
+            tokenizer, skip_special=True, continues=True, shown=request.shown_control
+        )
         self._stop = StopMatcher(request.stop)
         self._submitted = time.perf_counter()
         self._started: float | None = None

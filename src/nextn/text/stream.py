@@ -19,14 +19,21 @@ class StreamDetokenizer:
     Args:
         tokenizer: the model's tokenizer.
         skip_special: leave out control tokens.
+        shown: control tokens that are not left out.
         continues: the tokens follow other text, such as a prompt, so that a leading space is text.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, skip_special: bool = False, continues: bool = False
+        self,
+        tokenizer: Tokenizer,
+        *,
+        skip_special: bool = False,
+        continues: bool = False,
+        shown: frozenset[int] = frozenset(),
     ) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
+        self._shown = shown
         self._at_start = tokenizer.add_space_prefix and not continues
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -38,7 +45,7 @@ class StreamDetokenizer:
         """
         piece = self._tokenizer.token_bytes(token)
         if token in self._tokenizer.special:
-            if self._skip_special:
+            if self._skip_special and token not in self._shown:
                 return ""
         elif self._at_start:
             piece = piece.removeprefix(b" ")
