@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,14 +29,14 @@ def render() -> str:
     return "\n".join((_HEADER, *sections))
 
 
-def _verbs(group: click.Group, called: str) -> Iterator[tuple[str, click.Command]]:
+def _verbs(group: Any, called: str) -> Iterator[tuple[str, click.Command]]:
     """All verbs of a group with their full names; those of a group within follow it."""
     for name in group.list_commands(click.Context(group)):
         command = group.get_command(click.Context(group), name)
         if command is None:
             raise LookupError(f"{called} has no verb {name!r}")
         yield f"{called} {name}", command
-        if isinstance(command, click.Group):
+        if hasattr(command, "list_commands"):
             yield from _verbs(command, f"{called} {name}")
 
 

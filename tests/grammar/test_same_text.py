@@ -47,7 +47,7 @@ Written = list[list[tuple[int, float | None]]]
 
 def requests(model: nextn.Model, draft: str | int) -> list[GenerationRequest]:
     return [
-        model.request(prompt, {**form, **settings, "max_tokens": 120, "draft": draft})
+        model.request(prompt, **{**form, **settings, "max_tokens": 120, "draft": draft})
         for prompt in PROMPTS
         for form in FORMS
         for settings in SETTINGS
@@ -118,7 +118,7 @@ def test_every_complete_text_has_its_form(model: nextn.Model, plain: Written) ->
 
 def test_settings_without_a_form_give_no_constraint(model: nextn.Model) -> None:
     assert specification_from_settings({"temperature": 1.0, "regex": None}) is None
-    assert model.request([1], {"response_format": {"type": "text"}}).constraint is None
+    assert model.request([1], response_format={"type": "text"}).constraint is None
 
 
 def test_the_python_api_takes_forms_in_all_its_methods(model: nextn.Model) -> None:

@@ -26,6 +26,7 @@ from nextn.server.errors import ApiError, ErrorShape, openai_shape, to_api_error
 from nextn.server.journal import Journal
 from nextn.server.openapi import openapi_document
 from nextn.server.operation import Call, Family, Operation, decode_body, json_response
+from nextn.server.page import page_paths, page_routes
 from nextn.server.security import Guard
 from nextn.server.state import Server
 
@@ -56,9 +57,10 @@ def create_app(server: Server) -> Starlette:
         for operation in family.operations
     ]
     routes.append(Route("/openapi.json", _show_document, methods=["GET"]))
-    public = frozenset(
+    routes += page_routes()
+    public = page_paths() | {
         operation.path for family in FAMILIES for operation in family.operations if operation.public
-    )
+    }
     guard = Middleware(Guard, security=server.security, public=public, refuse=_refuse)
     app = Starlette(
         routes=routes,

@@ -109,12 +109,12 @@ class Journal:
             }
             if texts.reasons:
                 fields |= texts.fields()
-            quiet = status == 200 and scope["path"] in _QUIET
+            quiet = status in (200, 304) and scope["path"].startswith(_QUIET)
             _log.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"fields": fields})
 
 
-_QUIET = frozenset({"/health", "/v1/health", "/metrics"})
-"""What monitors ask every few seconds."""
+_QUIET = ("/health", "/v1/health", "/metrics", "/page/")
+"""What monitors ask every few seconds, and the parts of the page."""
 
 
 class _People(logging.Formatter):

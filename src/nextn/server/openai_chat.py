@@ -32,12 +32,11 @@ from nextn.server.openai_types import (
     DeltaMessage,
     FunctionCall,
     Logprobs,
-    NextnAnswer,
     ToolCall,
     ToolCallChunk,
     Usage,
     logprobs_of,
-    origins,
+    nextn_so_far,
     say_besides,
     wants_origins,
     wants_usage,
@@ -154,7 +153,7 @@ class _Answers:
         if chunks and self._body.logprobs:
             chunks[0].choices[0].logprobs = logprobs_of(delta.tokens, self._tokenizer)
         if chunks and self._origins:
-            chunks[0].nextn = NextnAnswer(tokens=origins(delta.tokens))
+            chunks[0].nextn = nextn_so_far(delta.tokens, stream.statistics)
         if chunks and self._body.timings_per_token:
             chunks[-1].timings = stream.timings
         if delta.tokens[-1].finish_reason is not None:

@@ -165,18 +165,18 @@ class NextnAnswer(msgspec.Struct, kw_only=True, omit_defaults=True):
     Attributes:
         tokens: the tokens of a chunk, or of a whole answer.
         seed: of the noise; the same request with it gives the same text. At the end.
+        acceptance_at: accepted share of drafted tokens by their index in the draft, so far.
+        judged_at: how many tokens these shares are of.
         steps: steps that wrote. At the end.
-        acceptance_at: accepted share of drafted tokens by their index in the draft. At the end.
-        judged_at: how many tokens these shares are of. At the end.
         drafted: drafted tokens that were verified, by drafter. At the end.
         accepted: those of them that became text, by drafter. At the end.
     """
 
     tokens: list[TokenOrigin] | UnsetType = UNSET
-    seed: int | UnsetType = UNSET
-    steps: int | UnsetType = UNSET
     acceptance_at: list[float] | UnsetType = UNSET
     judged_at: list[int] | UnsetType = UNSET
+    seed: int | UnsetType = UNSET
+    steps: int | UnsetType = UNSET
     drafted: dict[str, int] | UnsetType = UNSET
     accepted: dict[str, int] | UnsetType = UNSET
 
@@ -187,6 +187,20 @@ def origins(tokens: list[Token]) -> list[TokenOrigin]:
         TokenOrigin(id=token.id, text=token.text, origin=token.drafter or "trunk")
         for token in tokens
     ]
+
+
+def nextn_so_far(tokens: list[Token], statistics: Statistics) -> NextnAnswer:
+    """What nextn says with tokens of a text that is being written."""
+    # The engine's thread goes on counting, so the lists may differ by what it has just added.
+    judged_at = list(statistics.judged_at)
+    counts = zip(list(statistics.accepted_at), judged_at, strict=False)
+    return NextnAnswer(
+        tokens=origins(tokens),
+        acceptance_at=[
+            min(accepted / judged, 1.0) if judged else 0.0 for accepted, judged in counts
+        ],
+        judged_at=judged_at,
+    )
 
 
 class Besides(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from nextn.cli.bench.lists import numbers, words
 from nextn.cli.command import Verb, debug_option, option
 from nextn.cli.options import (
     backend_option,
@@ -21,6 +23,9 @@ from nextn.cli.options import (
     threads_option,
 )
 
+VERBS = ("serve",)
+"""Verbs within this one; the file of each has its name."""
+
 _MEASURING = "Measuring"
 _TASKS = "Tasks"
 _OUTPUT = "Output"
@@ -29,33 +34,43 @@ _WITHOUT_MTP = ("prompt", "depths", "batches", "rows", "repetitions")
 _WITH_MTP = ("head", "categories", "prompts", "draft_depths", "temperature")
 
 
-def _numbers(
-    _context: click.Context, _parameter: click.Parameter, value: str | None
-) -> tuple[int, ...] | None:
-    """Numbers separated by commas."""
-    if value is None:
-        return None
-    parts = [part.strip() for part in value.split(",") if part.strip()]
-    if not all(part.isdecimal() for part in parts):
-        raise click.BadParameter(f"{value!r} is not a list of numbers such as 0,4096")
-    return tuple(map(int, parts))
+class _BenchVerb(Verb):
+    """The verb, which has a verb of its own: `nextn bench serve`."""
 
+    def list_commands(self, _context: click.Context) -> list[str]:
+        """All verbs within."""
+        return list(VERBS)
 
-def _words(
-    _context: click.Context, _parameter: click.Parameter, value: str | None
-) -> tuple[str, ...] | None:
-    """Words separated by commas."""
-    return None if value is None else tuple(part.strip() for part in value.split(",") if part)
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        """The command of a verb, or None."""
+        if name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"nextn.cli.bench.{name}").command
+        return command
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """The context of the verb within, if its name comes first; else that of this one."""
+        within = self.get_command(click.Context(self), args[0]) if args else None
+        if within is None:
+            return super().make_context(info_name, args, parent, **extra)
+        return within.make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
 
 
 @click.command(
-    cls=Verb,
+    cls=_BenchVerb,
     name="bench",
     examples=(
         "nextn bench smollm2",
         "nextn bench model.gguf -p 512 -n 128 -d 0,4096 -t 4 --md",
         "nextn bench model.gguf -p 0 -n 0 -d 256 --plot steps.svg",
         "nextn bench smollm2 --mtp --categories code,chat --plot tasks.svg",
+        "nextn bench serve --concurrency 1,4,16",
     ),
 )
 @click.argument("name", metavar="[MODEL]", required=False)
@@ -92,7 +107,7 @@ def _words(
     "-d",
     "--n-depth",
     "depths",
-    callback=_numbers,
+    callback=numbers,
     metavar="N,...",
     help="Tokens that are in the cache before.  [default: 0,4096 as far as the model's context "
     "allows]",
@@ -102,7 +117,7 @@ def _words(
     "-b",
     "--batch",
     "batches",
-    callback=_numbers,
+    callback=numbers,
     default="1,2,4,8",
     show_default=True,
     metavar="N,...",
@@ -137,7 +152,7 @@ def _words(
 @option(
     _TASKS,
     "--categories",
-    callback=_words,
+    callback=words,
     metavar="NAME,...",
     help="Tasks: code, structured, qa, summarise, translate, reasoning, creative, chat, "
     "multiturn.  [default: all]",
@@ -154,7 +169,7 @@ def _words(
 @option(
     _TASKS,
     "--draft-depths",
-    callback=_numbers,
+    callback=numbers,
     default="1,2,3,4,6,8",
     show_default=True,
     metavar="N,...",
@@ -198,6 +213,8 @@ def command(name: str | None, model: str | None, **options: Any) -> None:
     drafted tokens per step, and with the automatic number, one after the other and in changing
     order. The texts must be the same, or the command fails. TOKENS/S and SPEED-UP are over all
     texts of a task, MEDIAN is of the single texts; what follows after their first token counts.
+
+    nextn bench serve measures a running server under load; see its own help page.
     """
     if (name is None) == (model is None):
         raise click.UsageError("give one model")
