@@ -1,0 +1,54 @@
+"""What a model is told about a tool."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+NAME = re.compile(r"[A-Za-z0-9_.:/-]*")
+"""Characters of a tool's name, as models write it."""
+
+MAX_NAME = 128
+"""Longest name of a tool, in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that a model may call.
+
+    Attributes:
+        name: what it is called.
+        description: what it does.
+        parameters: the JSON schema of its arguments, an object.
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_function(self) -> dict[str, Any]:
+        """The record that chat templates expect."""
+        return {
+            "type": "function",
+            "function": {
+                "name": self.name,
+                "description": self.description,
+                "parameters": self.parameters or {"type": "object", "properties": {}},
+            },
+        }
+
+    def schema_of(self, parameter: str) -> Any:
+        """The JSON schema of one parameter; None if it has none."""
+        properties = self.parameters.get("properties")
+        return properties.get(parameter) if isinstance(properties, Mapping) else None
+
+    def properties(self) -> list[tuple[str, Any, bool]]:
+        """The parameters with a schema: name, schema and whether it is required."""
+        properties = self.parameters.get("properties")
+        required = self.parameters.get("required")
+        if not isinstance(properties, Mapping):
+            return []
+        needed = required if isinstance(required, list) else []
+        return [(key, schema, key in needed) for key, schema in properties.items()]
