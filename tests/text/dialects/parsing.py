@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from nextn.text.dialects import (
@@ -106,4 +107,4 @@ def parse(
 def cut(text: str, places: Iterable[int]) -> list[str]:
     """Cut a text at places."""
     ordered = [0, *sorted({place for place in places if place <= len(text)}), len(text)]
-    return [text[a:b] for a, b in zip(ordered, ordered[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(ordered)]

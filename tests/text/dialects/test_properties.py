@@ -25,8 +25,9 @@ PIECES = [
     '{"name": "get_weather", ', '"arguments": {"city": "a\\u00e9', '"parameters": {"days": -1.5e3',
     '"}', "}}", "[", "]", ", ", '"', "\\", "\n", " ", "\t\n", "a", "é€😀", "Hello, ", "<", ">", "|",
     "null", "true", "12", "0", "-", "call:", "city:", "city", "days", "functions.now:0", "function",
-    "```json\n", "```", "=", "analysis", "commentary to=functions.now", " to=functions.now", "final",
-    "assistant", "None", ";", "name", ' string="true">', ' string="false">', '">', '"name"', ":",
+    "```json\n", "```", "=", "analysis", "commentary to=functions.now", " to=functions.now",
+    "final", "assistant", "None", ";", "name", ' string="true">', ' string="false">', '">',
+    '"name"', ":",
 ]  # fmt: skip
 
 
