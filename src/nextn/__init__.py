@@ -15,6 +15,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from nextn.errors import (
+    EngineError,
     FileFormatError,
     MemoryLimitError,
     NextnError,
@@ -26,6 +27,7 @@ from nextn.errors import (
 
 if TYPE_CHECKING:
     from nextn.engine import Statistics, Token
+    from nextn.engine.async_engine import AsyncEngine, AsyncTokenStream
     from nextn.engine.session import Generation, TokenStream
     from nextn.model import Model, load
     from nextn.sampling import SamplingParams
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AsyncEngine",
+    "AsyncTokenStream",
+    "EngineError",
     "FileFormatError",
     "Generation",
     "MemoryLimitError",
@@ -51,6 +56,8 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "AsyncEngine": "nextn.engine.async_engine",
+    "AsyncTokenStream": "nextn.engine.async_engine",
     "Generation": "nextn.engine.session",
     "Model": "nextn.model",
     "SamplingParams": "nextn.sampling",

@@ -61,4 +61,17 @@ class TemplateError(NextnError):
 
 
 class RequestError(NextnError):
-    """A request with impossible settings, or a prompt that does not fit."""
+    """A request with impossible settings, or a prompt that does not fit.
+
+    Args:
+        message: what is wrong.
+        field: the setting that is wrong, if it is one.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class EngineError(NextnError):
+    """A step that failed through no fault of the requests in it."""

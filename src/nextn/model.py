@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 from nextn.backends import Executor, create_executor
 from nextn.engine import Engine
 from nextn.engine.memory import available_memory, check_memory
-from nextn.engine.request import request_from_settings
+from nextn.engine.request import GenerationRequest, request_from_settings
 from nextn.engine.session import Generation, Session, TokenStream
 from nextn.errors import RequestError, UnsupportedModelError
 from nextn.files import Checkpoint, open_checkpoint
+from nextn.grammar import GRAMMAR_SETTINGS, specification_from_settings
 from nextn.heads import AUTOMATIC, HeadSearch, find_head
 from nextn.model_size import MAX_ROWS, size_model
 from nextn.text.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
+    from nextn.engine.async_engine import AsyncEngine
     from nextn.files.sources import ModelSource
+    from nextn.grammar.compiler import GrammarCompiler
     from nextn.models.nextn_head import HeadedModel
     from nextn.text.chat_encoder import ChatEncoder
     from nextn.text.chat_template import ChatTemplate
@@ -142,6 +145,9 @@ class Model:
     - `draft`: "auto" (default), "off", or a number of tokens to draft per step. It changes the
       speed, never the text.
     - `ignore_end`: write on past end tokens; for measurements.
+    - one of `json_schema` (a dict or JSON), `regex`, `grammar` (GBNF or Lark) and `response_format`
+      (as OpenAI has it): the form of the text; and `grammar_after`, such as "</think>", behind
+      which the form begins. See `nextn.grammar.specification_from_settings`.
     - every field of `SamplingParams`: `temperature`, `top_k`, `top_p`, `min_p`, `seed`, ...
 
     It may be used from several threads; their texts are then written together.
@@ -206,6 +212,13 @@ class Model:
             )
         return ChatEncoder(source, self.checkpoint.tokenizer, self.tokenizer)
 
+    @cached_property
+    def grammars(self) -> GrammarCompiler:
+        """Makes constraints for this model, from JSON schemas, grammars and regular expressions."""
+        from nextn.grammar.compiler import GrammarCompiler
+
+        return GrammarCompiler(self.tokenizer, self.executor.vocab_size)
+
     def generate(self, prompt: str | Sequence[int], **settings: Any) -> Generation:
         """Continue a prompt, and return the whole text.
 
@@ -235,7 +248,7 @@ class Model:
         Closing the stream, or leaving its `with` block, ends the generation. Raises like
         `generate`, at once.
         """
-        return self._open(self._encode(prompt), settings)
+        return self._session.open(self.request(prompt, **settings))
 
     def chat(
         self,
@@ -266,7 +279,7 @@ class Model:
         **settings: Any,
     ) -> TokenStream:
         """Answer a conversation, and return the tokens as they are written; see `chat`."""
-        return self._open(self.chat_prompt(messages, template=template), settings)
+        return self.stream(self.chat_prompt(messages, template=template), **settings)
 
     def chat_prompt(
         self, messages: Sequence[Mapping[str, Any]], *, template: Mapping[str, Any] | None = None
@@ -283,6 +296,31 @@ class Model:
         if "messages" in variables:
             raise RequestError("template: 'messages' cannot be set; it is the conversation")
         return self._chat_encoder.prompt(messages, **variables)
+
+    def request(self, prompt: str | Sequence[int], **settings: Any) -> GenerationRequest:
+        """What `stream` asks of the engine, as `AsyncEngine.open` takes it.
+
+        Raises:
+            RequestError: a setting that does not exist or is wrong, or a prompt that is none.
+        """
+        form = specification_from_settings(settings)
+        return request_from_settings(
+            self._encode(prompt),
+            self.tokenizer.end_of_generation,
+            {name: value for name, value in settings.items() if name not in GRAMMAR_SETTINGS},
+            None if form is None else self.grammars.compile(form),
+        )
+
+    def async_engine(self) -> AsyncEngine:
+        """Hand the engine over to a thread of its own, for the tasks of the running event loop.
+
+        From now on texts are written through the `AsyncEngine` alone; the methods here that write
+        raise `RequestError`, also after it was closed.
+        """
+        from nextn.engine.async_engine import AsyncEngine
+
+        self._session.close("the engine was handed over; open texts with the AsyncEngine")
+        return AsyncEngine(self.engine)
 
     def close(self) -> None:
         """Give back memory, threads and the file; open streams end with a `RequestError`."""
@@ -306,10 +344,6 @@ class Model:
             f"<nextn.Model {self.name}: {self.checkpoint.architecture}, "
             f"context {self.context_length}, {self.executor.backend}{state}>"
         )
-
-    def _open(self, prompt: list[int], settings: Mapping[str, Any]) -> TokenStream:
-        request = request_from_settings(prompt, self.tokenizer.end_of_generation, settings)
-        return self._session.open(request)
 
     def _encode(self, prompt: str | Sequence[int]) -> list[int]:
         if isinstance(prompt, str):

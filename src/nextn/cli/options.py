@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from nextn.cli.command import option, together
+from nextn.cli.form_options import FORM_NAMES
 
 _MODEL = "Model"
 _WRITING = "Writing"
@@ -334,7 +335,7 @@ _WRITING_NAMES = ("max_tokens", "stop", "ignore_end", "draft")
 
 def generation_settings(options: dict[str, Any]) -> dict[str, Any]:
     """The settings of `Model.generate` among the values of a verb's options."""
-    return {name: options[name] for name in (*_WRITING_NAMES, *SAMPLING_NAMES)}
+    return {name: options[name] for name in (*_WRITING_NAMES, *FORM_NAMES, *SAMPLING_NAMES)}
 
 
 def wanted_head(options: dict[str, Any]) -> str | None:
@@ -350,6 +351,13 @@ def check_settings(settings: dict[str, Any]) -> None:
         RequestError: names the setting, its value and what is allowed.
     """
     from nextn.engine.request import request_from_settings
+    from nextn.grammar import GRAMMAR_SETTINGS, specification_from_settings
 
+    form = specification_from_settings(settings)
+    if form is not None:
+        from nextn.grammar.compiler import check_specification
+
+        check_specification(form)
     unlimited = 1 << 31
-    request_from_settings([0], frozenset(), settings).check(unlimited, unlimited)
+    others = {name: value for name, value in settings.items() if name not in GRAMMAR_SETTINGS}
+    request_from_settings([0], frozenset(), others).check(unlimited, unlimited)

@@ -16,7 +16,7 @@ Means: TypeAlias = Literal["colours", "brackets", "nothing"]
 """How the tokens of drafters are told apart in the text."""
 
 TRUNK = "trunk"
-_FIXED = {"head": 0, "suffix": 1}  # keep their colours, whichever comes first
+_FIXED = {"head": 0, "suffix": 1, "grammar": 2}  # keep their colours, whichever comes first
 _COLOURS = ("green", "cyan", "magenta", "yellow")
 _BRACKETS = ("⟦⟧", "⟨⟩", "⟪⟫", "‹›")
 _ASCII_BRACKETS = ("[[ ]]", "{{ }}", "<< >>", "(( ))")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from nextn.cli.command import INTERRUPTED_STATUS, Verb, debug_option
+from nextn.cli.form_options import form_options
 from nextn.cli.options import (
     check_settings,
     generation_settings,
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
         'nextn run smollm2 "Write a haiku about the sea."',
         "nextn run model.gguf -f question.txt --temp 0 -n 200",
         'git log -5 | nextn run smollm2 "Summarise these changes."',
+        'nextn run smollm2 "Name a fruit and its colour." --json-schema fruit.json',
     ),
 )
 @click.argument("words", nargs=-1, metavar="[MODEL] [PROMPT]...")
 @loading_options
 @writing_options
+@form_options
 @sampling_options
 @output_options
 @debug_option

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Sequence as Items
@@ -26,6 +27,7 @@ from nextn.speculate import (
     Committed,
     DepthController,
     Drafter,
+    GrammarDrafter,
     HeadDrafter,
     SpeculationStatistics,
     SuffixDrafter,
@@ -50,8 +52,8 @@ class Engine:
     Args:
         executor: computes the steps. Its cache must have room for one sequence of full length.
         tokenizer: of the same model.
-        drafters: who guesses tokens; by default the suffix drafter, and the head drafter if the
-            executor has a head. None of them may be used by another engine.
+        drafters: who guesses tokens; by default those of constraints and of suffixes, and the
+            head drafter if the executor has a head. None of them may be used by another engine.
         depth: the depth controller, if not the default one.
         prompt_chunk: most prompt rows of a step; by default as many as the executor takes.
         shared_prompt_chunk: the same for steps in which other sequences decode.
@@ -94,7 +96,7 @@ class Engine:
             self._default_drafters() if drafters is None else drafters,
             DepthController() if depth is None else depth,
         )
-        self._submitted = 0
+        self._numbers = itertools.count(1)
         self._observing = 0.0
         self._events: list[Event] = []
         self._cancelled: deque[Sequence] = deque()
@@ -102,7 +104,7 @@ class Engine:
         self._computing = False
 
     def _default_drafters(self) -> list[Drafter]:
-        drafters: list[Drafter] = [SuffixDrafter()]
+        drafters: list[Drafter] = [GrammarDrafter(), SuffixDrafter()]
         if self._executor.has_head:
             drafters.append(HeadDrafter(self._executor, self.cache.uses))
         return drafters
@@ -146,18 +148,29 @@ class Engine:
         Raises:
             RequestError: the request is not possible; see `GenerationRequest.check`.
         """
+        sequence = self.prepare(request)
+        self.enqueue(sequence)
+        return sequence
+
+    def prepare(self, request: GenerationRequest) -> Sequence:
+        """Check a request and make a sequence of it, for `enqueue`; safe from any thread.
+
+        Raises:
+            RequestError: the request is not possible; see `GenerationRequest.check`.
+        """
         vocab_size, context_length = self._executor.vocab_size, self._executor.context_length
         request.check(vocab_size, context_length)
-        self._submitted += 1
-        sequence = Sequence(
-            self._submitted,
+        return Sequence(
+            next(self._numbers),
             request,
             self._tokenizer,
             vocab_size=vocab_size,
             context_length=context_length,
         )
+
+    def enqueue(self, sequence: Sequence) -> None:
+        """Queue a prepared sequence; it is written by the following steps."""
         self._scheduler.add(sequence)
-        return sequence
 
     def cancel(self, sequence: Sequence) -> None:
         """End a sequence and give its room back. One that has ended already is no error.
@@ -168,6 +181,13 @@ class Engine:
         self._cancelled.append(sequence)
         if not self._in_step:
             self._remove_cancelled()
+
+    def abandon(self, error: NextnError) -> list[Event]:
+        """End all sequences because of an error, and return the events that say so."""
+        everyone = (*self._scheduler.running, *self._scheduler.waiting)
+        for sequence in everyone:
+            self.cancel(sequence)
+        return [Event(sequence, None, error) for sequence in everyone]
 
     def step(self) -> list[Event]:
         """Run one step of all sequences that can run.

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias
 
 from nextn.errors import RequestError
-from nextn.sampling import SamplingParams
+from nextn.grammar import GRAMMAR_SETTINGS
+from nextn.sampling import ConstraintSource, SamplingParams
 
 MAX_DRAFT = 16
 """Most drafted tokens per step that a request may ask for."""
@@ -31,6 +32,8 @@ class GenerationRequest:
         draft: "auto" chooses by measurement how many drafted tokens to verify per step, "off" is
             one token per step, a number from 1 to `MAX_DRAFT` verifies as many as that whenever a
             drafter has them. It changes the speed, never the text.
+        keep_control: whether control tokens have text. End tokens never have.
+        constraint: a form, such as a JSON schema, that the text must have; see `nextn.grammar`.
     """
 
     prompt: list[int]
@@ -39,6 +42,8 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     end_tokens: frozenset[int] = frozenset()
     draft: DraftSetting = "auto"
+    keep_control: bool = False
+    constraint: ConstraintSource | None = None
 
     def check(self, vocab_size: int, context_length: int) -> None:
         """Check that the request is possible.
@@ -51,34 +56,49 @@ class GenerationRequest:
             RequestError: names the setting, its value and what is allowed.
         """
         if not self.prompt:
-            raise RequestError("the prompt is empty; give at least one token")
+            raise RequestError("the prompt is empty; give at least one token", field="prompt")
         if len(self.prompt) >= context_length:
             raise RequestError(
                 f"the prompt has {len(self.prompt)} tokens, but the context holds {context_length} "
-                "with the answer; shorten the prompt or load the model with a larger context"
+                "with the answer; shorten the prompt or load the model with a larger context",
+                field="prompt",
             )
         for token in (min(self.prompt), max(self.prompt)):
             if not 0 <= token < vocab_size:
                 raise RequestError(
-                    f"prompt: token id {token} is outside the vocabulary; use 0 to {vocab_size - 1}"
+                    f"prompt: token id {token} is outside the vocabulary; use 0 to "
+                    f"{vocab_size - 1}",
+                    field="prompt",
                 )
         if self.max_tokens is not None and not _is_integer(self.max_tokens, 1):
             raise RequestError(
-                f"max_tokens is {self.max_tokens!r}; allowed: an integer from 1, or None"
+                f"max_tokens is {self.max_tokens!r}; allowed: an integer from 1, or None",
+                field="max_tokens",
             )
         for stop in self.stop:
             if not isinstance(stop, str) or not stop:
-                raise RequestError(f"stop: {stop!r} is no stop string; give text of any length")
+                raise RequestError(
+                    f"stop: {stop!r} is no stop string; give text of any length", field="stop"
+                )
         if self.draft not in ("auto", "off") and not _is_integer(self.draft, 1, MAX_DRAFT):
             raise RequestError(
                 f"draft is {self.draft!r}; allowed: 'auto', 'off', or an integer from 1 to "
-                f"{MAX_DRAFT}"
+                f"{MAX_DRAFT}",
+                field="draft",
+            )
+        if self.constraint is not None and self.constraint.vocab_size != vocab_size:
+            raise RequestError(
+                f"constraint: made for a model of {self.constraint.vocab_size} tokens, but this "
+                f"one has {vocab_size}; make it with the model that writes"
             )
         self.sampling.check(vocab_size)
 
 
 def request_from_settings(
-    prompt: list[int], end_tokens: frozenset[int], settings: Mapping[str, Any]
+    prompt: list[int],
+    end_tokens: frozenset[int],
+    settings: Mapping[str, Any],
+    constraint: ConstraintSource | None = None,
 ) -> GenerationRequest:
     """Build a request from keyword settings, as the Python API takes them; see `check` for values.
 
@@ -87,13 +107,15 @@ def request_from_settings(
         end_tokens: the model's end tokens.
         settings: `max_tokens`, `stop` (one string or several), `draft`, `ignore_end` (write on past
             end tokens) and every field of `SamplingParams`.
+        constraint: what `nextn.grammar` made of further settings, which are not among these.
 
     Raises:
         RequestError: a setting that does not exist, or stop strings that are none.
     """
     unknown = [name for name in settings if name not in _KNOWN]
     if unknown:
-        raise RequestError(f"unknown setting {', '.join(unknown)}; known are {', '.join(_KNOWN)}")
+        known = ", ".join((*_KNOWN, *GRAMMAR_SETTINGS))
+        raise RequestError(f"unknown setting {', '.join(unknown)}; known are {known}")
     stop = settings.get("stop", ())
     if not isinstance(stop, Iterable):
         raise RequestError(f"stop is {stop!r}; allowed: a string or a list of strings")
@@ -104,6 +126,7 @@ def request_from_settings(
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         end_tokens=frozenset() if settings.get("ignore_end", False) else end_tokens,
         draft=settings.get("draft", "auto"),
+        constraint=constraint,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nextn.engine.events import FinishReason, Token
 from nextn.engine.statistics import Statistics, StepTimes
 from nextn.engine.stop import StopMatcher
-from nextn.sampling import Choice, Sampler
+from nextn.sampling import Choice, Follower, Sampler
 from nextn.sampling.params import SEED_BITS
 from nextn.text.stream import StreamDetokenizer
 
@@ -73,14 +73,20 @@ class Sequence:
         self.id = number
         self.request = request
         self.tokens = list(request.prompt)
+        source = request.constraint
         self.sampler = Sampler(
-            request.sampling, secrets.randbits(SEED_BITS) if seed is None else seed, vocab_size
+            request.sampling,
+            secrets.randbits(SEED_BITS) if seed is None else seed,
+            vocab_size,
+            None if source is None else Follower(source.start(), len(request.prompt)),
         )
         self.blocks: SequenceBlocks | None = None
         self.finish_reason: FinishReason | None = None
         self.statistics = Statistics(prompt_tokens=len(request.prompt))
         self._context_length = context_length
-        self._detokenizer = StreamDetokenizer(tokenizer, skip_special=True, continues=True)
+        self._detokenizer = StreamDetokenizer(
+            tokenizer, skip_special=not request.keep_control, continues=True
+        )
         self._stop = StopMatcher(request.stop)
         self._submitted = time.perf_counter()
         self._started: float | None = None

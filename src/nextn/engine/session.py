@@ -53,7 +53,7 @@ class Session:
         self._engine = engine
         self._inboxes: dict[int, deque[Event]] = {}
         self._lock = threading.RLock()
-        self._closed = False
+        self._closed: str | None = None
 
     def open(self, request: GenerationRequest) -> TokenStream:
         """Submit a request.
@@ -67,10 +67,10 @@ class Session:
             self._inboxes[sequence.id] = deque()
         return TokenStream(self, sequence)
 
-    def close(self) -> None:
-        """End all streams; they raise `RequestError` from now on."""
+    def close(self, reason: str = "the model is closed; load it again") -> None:
+        """End all streams; they raise a `RequestError` with this message from now on."""
         with self._lock:
-            self._closed = True
+            self._closed = self._closed or reason
             self._inboxes.clear()
 
     def next_event(self, sequence: Sequence) -> Event:
@@ -102,8 +102,8 @@ class Session:
                 self._engine.cancel(sequence)
 
     def _check_open(self) -> None:
-        if self._closed:
-            raise RequestError("the model is closed; load it again")
+        if self._closed is not None:
+            raise RequestError(self._closed)
 
 
 class TokenStream(Iterator[Token]):

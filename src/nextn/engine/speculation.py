@@ -20,6 +20,7 @@ from nextn.speculate import (
     StepTime,
     Useless,
     Want,
+    without_forbidden,
 )
 
 
@@ -151,6 +152,7 @@ class Speculation:
         drafts = [Draft() for _ in wants]
         for drafter in self._free:
             for index, draft in enumerate(drafter.propose(wants)):
+                draft = without_forbidden(draft, wants[index])
                 if draft.tokens and _expected(draft) > _expected(drafts[index]):
                     drafts[index] = draft
         return drafts
@@ -174,7 +176,10 @@ class Speculation:
             )
             for index, (limit, least) in chains.items()
         ]
-        answers = drafter.propose(asked)
+        answers = [
+            without_forbidden(draft, want)
+            for draft, want in zip(drafter.propose(asked), asked, strict=True)
+        ]
         for index, answer in zip(chains, answers, strict=True):
             if answer.tokens:
                 runs[index].drafts.append(answer)

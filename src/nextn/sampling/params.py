@@ -89,7 +89,8 @@ class SamplingParams:
             _check_integer("logprobs", self.logprobs, 0, MAX_LOGPROBS)
         if not isinstance(self.logit_bias, Mapping):
             raise RequestError(
-                f"logit_bias is {self.logit_bias!r}; allowed: a mapping of token ids to numbers"
+                f"logit_bias is {self.logit_bias!r}; allowed: a mapping of token ids to numbers",
+                field="logit_bias",
             )
         for token, bias in self.logit_bias.items():
             _check_integer("logit_bias: token id", token, 0, vocab_size - 1)
@@ -101,10 +102,19 @@ def _check_number(name: str, value: object, low: float, high: float) -> None:
     numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
     # The comparison is false for NaN, which must be refused too.
     if not (numeric and low <= value <= high):  # type: ignore[operator]
-        raise RequestError(f"{name} is {value!r}; allowed: a number from {low:g} to {high:g}")
+        raise RequestError(
+            f"{name} is {value!r}; allowed: a number from {low:g} to {high:g}", field=_field(name)
+        )
 
 
 def _check_integer(name: str, value: object, low: int, high: int) -> None:
     integral = isinstance(value, int) and not isinstance(value, bool)
     if not (integral and low <= value <= high):  # type: ignore[operator]
-        raise RequestError(f"{name} is {value!r}; allowed: an integer from {low} to {high}")
+        raise RequestError(
+            f"{name} is {value!r}; allowed: an integer from {low} to {high}", field=_field(name)
+        )
+
+
+def _field(name: str) -> str:
+    """The setting that a name such as "logit_bias: token id" or "logit_bias[3]" is part of."""
+    return name.partition(":")[0].partition("[")[0]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from nextn import _native
 from nextn.errors import NextnError
 from nextn.sampling import filters
+from nextn.sampling.constraint import Follower, masked
 from nextn.sampling.noise import gumbel
 from nextn.sampling.params import SamplingParams
 from nextn.sampling.penalties import penalise
@@ -42,20 +43,37 @@ class Choice(NamedTuple):
 class Sampler:
     """Chooses the tokens of one sequence, for the trunk and for the heads that draft for it.
 
-    It has no state: `choose` is a pure function of the settings and of its arguments.
+    `choose` is a pure function of the settings and of its arguments: a constraint is brought to the
+    state that these give.
 
     Args:
         params: checked settings of the request (`SamplingParams.check`); its own `seed` is unused.
         seed: the seed of the noise, 0 <= seed < 2**64.
         vocab_size: length of a row of logits.
+        constraint: says which tokens are allowed, if not all are.
     """
 
-    __slots__ = ("_bias", "_bias_ids", "_changes_logits", "params", "seed", "vocab_size")
+    __slots__ = (
+        "_bias",
+        "_bias_ids",
+        "_changes_logits",
+        "constraint",
+        "params",
+        "seed",
+        "vocab_size",
+    )
 
-    def __init__(self, params: SamplingParams, seed: int, vocab_size: int) -> None:
+    def __init__(
+        self,
+        params: SamplingParams,
+        seed: int,
+        vocab_size: int,
+        constraint: Follower | None = None,
+    ) -> None:
         self.params = params
         self.seed = seed
         self.vocab_size = vocab_size
+        self.constraint = constraint
         self._bias_ids = np.array(list(params.logit_bias.keys()), np.int32)
         self._bias = np.array(list(params.logit_bias.values()), np.float32)
         self._changes_logits = params.has_penalties or self._bias.size > 0
@@ -63,21 +81,27 @@ class Sampler:
     def choose(self, logits: NDArray[np.float32], tokens: Sequence[int], position: int) -> Choice:
         """Choose the token of one position.
 
-        Among the candidates that survive bias, penalties and filters it is the one with the largest
-        (logit - largest logit) / temperature + noise(seed, position, id), which is a draw from the
-        softmax of the surviving logits / temperature; at temperature 0 the largest logit, the
-        lowest id among equals.
+        Among the candidates that survive bias, penalties, constraint and filters it is the one with
+        the largest (logit - largest logit) / temperature + noise(seed, position, id), which is a
+        draw from the softmax of the surviving logits / temperature; at temperature 0 the largest
+        logit, the lowest id among equals.
 
         Args:
             logits: float32 [vocab_size], contiguous; not changed.
-            tokens: all tokens before `position`; read only by the penalties.
+            tokens: all tokens before `position`; read only by the penalties and the constraint.
             position: index in the sequence that the chosen token will have.
 
         Raises:
             LogitsError: a logit is NaN, the largest is infinite, or no token is allowed.
+            ConstraintError: it cannot be said which tokens are allowed.
         """
         params = self.params
         row = self._adjust(logits, tokens) if self._changes_logits else logits
+        if self.constraint is not None:
+            # Before the filters: they choose among tokens that are allowed.
+            mask = self.constraint.after(tokens).mask()
+            if mask is not None:
+                row = masked(row, mask)
         try:
             if params.temperature == 0.0:
                 token = _native.argmax(row)
@@ -150,6 +174,11 @@ class Sampler:
             return LogitsError(
                 f"{where}: the logit of token {bad[0]} is {row[bad[0]]} ({bad.size} such tokens); "
                 "the model file is damaged, or its computation overflowed"
+            )
+        if self.constraint is not None:
+            return LogitsError(
+                f"{where}: the model has no token that the grammar allows here, or logit_bias bans "
+                "all of them"
             )
         return LogitsError(f"{where}: every token is banned; allow at least one in logit_bias")
 

@@ -7,6 +7,7 @@ from nextn.speculate.base import Committed, Draft, Drafter, Want
 from nextn.speculate.costs import StepTime
 from nextn.speculate.depth import DEFAULT_MAX_DEPTH, DepthController
 from nextn.speculate.draft_costs import DraftTime
+from nextn.speculate.grammar import GrammarDrafter, without_forbidden
 from nextn.speculate.head import HeadDrafter
 from nextn.speculate.statistics import DrafterStatistics, SpeculationStatistics
 from nextn.speculate.suffix import SuffixDrafter
@@ -21,6 +22,7 @@ __all__ = [
     "DraftTime",
     "Drafter",
     "DrafterStatistics",
+    "GrammarDrafter",
     "HeadDrafter",
     "Load",
     "Prospect",
@@ -30,4 +32,5 @@ __all__ = [
     "Useless",
     "Want",
     "accept",
+    "without_forbidden",
 ]

@@ -76,6 +76,7 @@ class Tokenizer:
         add_special: bool = True,
         parse_special: bool = False,
         leave_out: str | None = None,
+        continues: bool = False,
     ) -> list[int]:
         """Return the token ids of `text`.
 
@@ -86,6 +87,8 @@ class Tokenizer:
                 Leave it off for text that comes from outside: there they are plain characters.
             leave_out: is taken out of the text after control tokens were found; see
                 `nextn.text.shield`.
+            continues: the text follows other text, so that no space is put before it (see
+                `add_space_prefix`).
 
         Raises:
             RequestError: the vocabulary has no tokens for a character.
@@ -95,7 +98,7 @@ class Tokenizer:
         except UnicodeEncodeError:
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         ids = list(self._prefix) if add_special else []
-        after_special = True
+        after_special = not continues
         for part in self._splitters[parse_special].split(text):
             if isinstance(part, int):
                 ids.append(part)

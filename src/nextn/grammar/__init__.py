@@ -1,0 +1,14 @@
+"""Structured output: JSON schemas, regular expressions and grammars that a text has to follow.
+
+The work is done by llguidance, which is imported when the first constraint is made.
+"""
+
+from __future__ import annotations
+
+from nextn.grammar.specification import (
+    GRAMMAR_SETTINGS,
+    Specification,
+    specification_from_settings,
+)
+
+__all__ = ["GRAMMAR_SETTINGS", "Specification", "specification_from_settings"]

@@ -1,0 +1,116 @@
+"""Joins the API families into one application."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from nextn.server import health, openai_chat, openai_completions, openai_models
+from nextn.server.errors import ApiError, ErrorShape, openai_shape, to_api_error
+from nextn.server.operation import Call, Family, Operation, decode_body, json_response
+from nextn.server.state import Server
+
+FAMILIES: tuple[Family, ...] = (
+    openai_chat.FAMILY,
+    openai_completions.FAMILY,
+    openai_models.FAMILY,
+    health.FAMILY,
+)
+"""All APIs of the server; where prefixes are alike, the first one counts."""
+
+_log = logging.getLogger("nextn.server")
+
+
+def create_app(server: Server) -> Starlette:
+    """The application of a server; its models are closed when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await server.models.close()
+
+    routes = [
+        Route(operation.path, _endpoint(server, family, operation), methods=[operation.method])
+        for family in FAMILIES
+        for operation in family.operations
+    ]
+    app = Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _http_error, Exception: _unforeseen},
+    )
+    app.state.server = server
+    return app
+
+
+def _endpoint(
+    server: Server, family: Family, operation: Operation
+) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            body = None
+            if operation.body is not None:
+                data = await read_body(request, server.settings.max_body)
+                body = decode_body(data, operation.body)
+            return await operation.handle(Call(server, body, request))
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except Exception as error:
+            problem = to_api_error(error, family.setting_names)
+            if problem.status == 500:
+                _log.exception("%s %s failed", operation.method, operation.path)
+            return error_response(problem, family.error_shape)
+
+    return endpoint
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The body of a request.
+
+    Raises:
+        ApiError: it is larger than `limit` bytes.
+    """
+    too_large = ApiError(413, f"the body is larger than {limit} bytes", code="body_too_large")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > limit:
+        raise too_large
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > limit:
+            raise too_large
+    return bytes(data)
+
+
+def error_response(problem: ApiError, shape: ErrorShape) -> Response:
+    """The answer that says a problem."""
+    return json_response(shape(problem), problem.status, problem.headers)
+
+
+def shape_for(path: str) -> ErrorShape:
+    """The shape of errors for a path that may have no operation."""
+    for family in FAMILIES:
+        if path.startswith(family.prefixes) and family.prefixes:
+            return family.error_shape
+    return openai_shape
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """What Starlette refuses: unknown paths and methods."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(getattr(error, "headers", None) or {})
+    what = {404: "there is no such path", 405: f"{request.method} is not allowed here"}
+    message = f"{request.url.path[:200]}: {what.get(status, 'not possible')}"
+    return error_response(ApiError(status, message, headers=headers), shape_for(request.url.path))
+
+
+async def _unforeseen(request: Request, error: Exception) -> Response:
+    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return error_response(to_api_error(error), shape_for(request.url.path))

@@ -1,0 +1,111 @@
+"""What is wrong with a request, and the shape in which OpenAI's API says so.
+
+Each API family has a shape of its own, a function from `ApiError` to a JSON value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+from nextn.errors import (
+    EngineError,
+    MemoryLimitError,
+    NextnError,
+    RequestError,
+    TemplateError,
+    UnsupportedModelError,
+)
+from nextn.sampling.sampler import LogitsError
+
+
+class ApiError(Exception):
+    """Why a request is not answered.
+
+    Args:
+        status: the HTTP status.
+        message: one line: what is wrong, where, and what to do.
+        field: the field of the body that is wrong, if it is one.
+        code: a short name for programs, such as "model_not_found".
+        headers: further headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        field: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.field = field
+        self.code = code
+        self.headers = dict(headers or {})
+
+    @property
+    def kind(self) -> str:
+        """OpenAI's type of error."""
+        return _KINDS.get(self.status, "server_error" if self.status >= 500 else _INVALID)
+
+
+_INVALID = "invalid_request_error"
+_KINDS = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    503: "unavailable_error",
+}
+
+ErrorShape: TypeAlias = Callable[[ApiError], dict[str, Any]]
+
+
+def openai_shape(problem: ApiError) -> dict[str, Any]:
+    """OpenAI's: `{"error": {"message", "type", "param", "code"}}`."""
+    return {
+        "error": {
+            "message": problem.message,
+            "type": problem.kind,
+            "param": problem.field,
+            "code": problem.code,
+        }
+    }
+
+
+def bad_field(field: str, reason: str) -> ApiError:
+    """A field of the body that cannot be taken.
+
+    Args:
+        field: its path, such as "messages[0].content".
+        reason: what is wrong, and what is allowed.
+    """
+    return ApiError(400, f"{field}: {reason}", field=field, code="invalid_value")
+
+
+def to_api_error(error: Exception, names: Mapping[str, str] | None = None) -> ApiError:
+    """The problem that an exception means for the one who asked.
+
+    Args:
+        error: what was raised.
+        names: what the API calls the settings of nextn, where it has another name for one.
+    """
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, RequestError):
+        field = error.field
+        message = str(error)
+        if field is not None and names is not None and field in names:
+            message = message.replace(field, names[field], 1)
+            field = names[field]
+        long = field == "prompt" and "the context holds" in message
+        return ApiError(400, message, field=field, code="context_length_exceeded" if long else None)
+    if isinstance(error, TemplateError | UnsupportedModelError):
+        return ApiError(400, str(error))
+    if isinstance(error, MemoryLimitError):
+        return ApiError(503, str(error), code="out_of_memory", headers={"Retry-After": "10"})
+    if isinstance(error, LogitsError | EngineError | NextnError):
+        return ApiError(500, str(error))
+    return ApiError(500, "internal error; see the log of the server")

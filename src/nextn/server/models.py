@@ -1,0 +1,285 @@
+"""The models of a server by name: loaded when first asked for, given up when long unused.
+
+A request holds a `Lease` of its model as long as it writes. A model without leases may be unloaded:
+when its time is over, or when another one needs its place; the one unused for longest goes first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nextn.server.errors import ApiError
+
+if TYPE_CHECKING:
+    from nextn.engine.async_engine import AsyncEngine
+    from nextn.model import Model
+
+_log = logging.getLogger("nextn.server")
+
+RETRY_SECONDS = "5"
+"""What clients are told to wait when a model is being loaded or the server is full."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A model that a server can load.
+
+    Attributes:
+        name: what requests call it.
+        load: loads it; called in a thread.
+        aliases: further names.
+    """
+
+    name: str
+    load: Callable[[], Model]
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class LoadedModel:
+    """A model that is loaded, and the engine that runs it.
+
+    Attributes:
+        name: what requests call it.
+        model: the model.
+        engine: runs its requests.
+        loaded_at: when it was loaded, in seconds since 1970.
+        load_seconds: how long that took.
+        leases: requests that hold it.
+        used_at: when a request last held it, on the clock of `time.monotonic`.
+        keep_alive: seconds that it stays loaded without a request; None for ever.
+    """
+
+    name: str
+    model: Model
+    engine: AsyncEngine
+    loaded_at: float
+    load_seconds: float
+    keep_alive: float | None
+    leases: int = 0
+    used_at: float = field(default_factory=time.monotonic)
+    timer: asyncio.TimerHandle | None = None
+
+
+class Lease:
+    """The right of one request to use a model. Made by `Models.acquire`; release it once."""
+
+    def __init__(self, models: Models, loaded: LoadedModel) -> None:
+        self._models = models
+        self._held = True
+        self.loaded = loaded
+        loaded.leases += 1
+        if loaded.timer is not None:
+            loaded.timer.cancel()
+            loaded.timer = None
+
+    def share(self) -> Lease:
+        """Another lease of the same model."""
+        return Lease(self._models, self.loaded)
+
+    def keep_alive(self, seconds: float | None) -> None:
+        """Set how long the model stays loaded from now on without a request; None for ever."""
+        self.loaded.keep_alive = seconds
+
+    def release(self) -> None:
+        """Give it back; releasing twice does nothing."""
+        if self._held:
+            self._held = False
+            self._models._released(self.loaded)
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class Models:
+    """Loads and unloads the models of a server. For the tasks of one event loop.
+
+    Args:
+        specs: the models; the first is the one for requests that name none.
+        most_loaded: most models that are loaded at a time.
+        keep_alive: seconds that a model stays loaded without a request; None for ever.
+    """
+
+    def __init__(
+        self,
+        specs: Iterable[ModelSpec],
+        *,
+        most_loaded: int = 1,
+        keep_alive: float | None = None,
+    ) -> None:
+        self.specs = {spec.name: spec for spec in specs}
+        if not self.specs or most_loaded < 1:
+            raise ValueError("[models] at least one model must be there and may be loaded")
+        self._by_alias = {alias: spec for spec in self.specs.values() for alias in spec.aliases}
+        self._most_loaded = most_loaded
+        self._keep_alive = keep_alive
+        self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._places: set[str] = set()
+        self._changed = asyncio.Condition()
+        self.loaded: dict[str, LoadedModel] = {}
+        self.started = False
+        """Whether the first model was loaded once; before that, requests are refused."""
+
+    @property
+    def default(self) -> str:
+        """The model of requests that name none."""
+        return next(iter(self.specs))
+
+    def is_loading(self, name: str) -> bool:
+        """Whether a model is being loaded."""
+        return name in self._loading
+
+    def find(self, name: str | None) -> ModelSpec:
+        """The model of a name.
+
+        Raises:
+            ApiError: 404, with the names that there are.
+        """
+        if not name:
+            return self.specs[self.default]
+        spec = self.specs.get(name) or self._by_alias.get(name)
+        if spec is None:
+            raise ApiError(
+                404,
+                f"model: there is no model {name[:200]!r}; known are {', '.join(self.specs)}",
+                field="model",
+                code="model_not_found",
+            )
+        return spec
+
+    async def start(self) -> None:
+        """Load the first model, and accept requests from then on.
+
+        Raises:
+            NextnError: as `nextn.load`.
+        """
+        await self._load(self.specs[self.default])
+        self.started = True
+
+    async def acquire(self, name: str | None) -> Lease:
+        """Get a model, loaded if need be; waits while its place is taken by a busy one.
+
+        Raises:
+            ApiError: there is no such model, or the server is still starting.
+            NextnError: it cannot be loaded.
+        """
+        spec = self.find(name)
+        if not self.started:
+            raise ApiError(
+                503,
+                "Loading model",
+                code="unavailable_error",
+                headers={"Retry-After": RETRY_SECONDS},
+            )
+        loaded = self.loaded.get(spec.name)
+        return Lease(self, loaded or await self._load(spec))
+
+    async def unload(self, name: str) -> bool:
+        """Unload a model unless a request holds it; whether it was unloaded."""
+        loaded = self.loaded.get(name)
+        if loaded is None or loaded.leases:
+            return False
+        await self._close(loaded)
+        return True
+
+    async def close(self) -> None:
+        """Unload all models; texts that are being written end."""
+        for task in list(self._loading.values()):
+            # Loading cannot be broken off; what was loaded is closed below.
+            await asyncio.wait([task])
+        for loaded in list(self.loaded.values()):
+            await self._close(loaded)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _load(self, spec: ModelSpec) -> LoadedModel:
+        task = self._loading.get(spec.name)
+        if task is None:
+            task = asyncio.create_task(self._load_now(spec))
+            self._loading[spec.name] = task
+            task.add_done_callback(lambda _: self._loading.pop(spec.name, None))
+        # Whoever waits may leave; the others still want it.
+        return await asyncio.shield(task)
+
+    async def _load_now(self, spec: ModelSpec) -> LoadedModel:
+        await self._take_place(spec.name)
+        started = time.monotonic()
+        try:
+            model = await asyncio.to_thread(spec.load)
+        except BaseException:
+            await self._give_place(spec.name)
+            raise
+        taken = time.monotonic() - started
+        loaded = LoadedModel(
+            spec.name, model, model.async_engine(), time.time(), taken, self._keep_alive
+        )
+        self.loaded[spec.name] = loaded
+        self._set_timer(loaded)
+        _log.info("loaded %s in %.1f s", spec.name, taken)
+        return loaded
+
+    async def _take_place(self, name: str) -> None:
+        """Wait for one of the `most_loaded` places; unloads what is idle."""
+        async with self._changed:
+            while True:
+                if len(self._places) < self._most_loaded:
+                    self._places.add(name)
+                    return
+                idle = [loaded for loaded in self.loaded.values() if not loaded.leases]
+                if idle:
+                    await self._close(min(idle, key=lambda loaded: loaded.used_at))
+                else:
+                    await self._changed.wait()
+
+    async def _give_place(self, name: str) -> None:
+        async with self._changed:
+            self._places.discard(name)
+            self._changed.notify_all()
+
+    async def _close(self, loaded: LoadedModel) -> None:
+        if self.loaded.pop(loaded.name, None) is None:
+            return
+        if loaded.timer is not None:
+            loaded.timer.cancel()
+        await loaded.engine.close()
+        await asyncio.to_thread(loaded.model.close)
+        self._places.discard(loaded.name)
+        _log.info("unloaded %s", loaded.name)
+
+    def _released(self, loaded: LoadedModel) -> None:
+        loaded.leases -= 1
+        loaded.used_at = time.monotonic()
+        if loaded.leases == 0:
+            self._set_timer(loaded)
+            self._in_background(self._tell())
+
+    def _set_timer(self, loaded: LoadedModel) -> None:
+        if loaded.keep_alive is not None:
+            loop = asyncio.get_running_loop()
+            loaded.timer = loop.call_later(loaded.keep_alive, self._expire, loaded)
+
+    def _expire(self, loaded: LoadedModel) -> None:
+        if not loaded.leases:
+            self._in_background(self._close_and_tell(loaded))
+
+    async def _close_and_tell(self, loaded: LoadedModel) -> None:
+        await self._close(loaded)
+        await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

@@ -1,0 +1,137 @@
+"""Runs a server until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from nextn.errors import NextnError
+from nextn.server.app import create_app
+from nextn.server.state import Server
+
+MAX_HEADER_BYTES = 32 << 10
+"""Most bytes of the request line and headers of a request."""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_log = logging.getLogger("nextn.server")
+
+
+class AddressError(NextnError):
+    """An address that cannot be listened on."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens.
+
+    Raises:
+        AddressError: there is no such address, or somebody listens there already.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise AddressError(f"cannot listen on {host}: {error.strerror or error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise AddressError(
+            f"cannot listen on {host}, port {port}: {error.strerror or error}; give another --port"
+        ) from error
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address of a listening socket as a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def run_server(
+    create: Callable[[], Server],
+    listener: socket.socket,
+    *,
+    on_ready: Callable[[Server], None] = lambda _: None,
+) -> None:
+    """Serve until SIGINT or SIGTERM; a second signal ends what is still being written.
+
+    Args:
+        create: makes the server, inside the event loop.
+        listener: a listening socket; it is closed at the end.
+        on_ready: called when the first model is loaded.
+
+    Raises:
+        NextnError: the first model cannot be loaded.
+    """
+    asyncio.run(_run(create, listener, on_ready))
+
+
+async def _run(
+    create: Callable[[], Server], listener: socket.socket, on_ready: Callable[[Server], None]
+) -> None:
+    server = create()
+    web = _WebServer(server, listener)
+    serving = asyncio.create_task(web.serve(sockets=[listener]))
+    try:
+        loading = asyncio.create_task(server.models.start())
+        await asyncio.wait([loading, serving], return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+            on_ready(server)
+        await serving
+    finally:
+        web.should_exit = web.force_exit = True
+        await serving
+        await server.models.close()
+
+
+class _WebServer(uvicorn.Server):
+    """uvicorn, except for what signals do."""
+
+    def __init__(self, server: Server, listener: socket.socket) -> None:
+        super().__init__(
+            uvicorn.Config(
+                create_app(server),
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                ws="none",
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            )
+        )
+        self._server = server
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take signals as long as the server runs; a first one must not end the process."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self.stop)
+        try:
+            yield
+        finally:
+            for number in _SIGNALS:
+                loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Take no more requests and end when all texts are written; the second time, at once."""
+        if not self.should_exit:
+            _log.info("stopping: waiting for texts that are being written")
+        else:
+            self.force_exit = True
+        self.should_exit = True

@@ -1,0 +1,95 @@
+"""A real server on a loopback port, with a tiny random model."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+import nextn
+from nextn.server.app import create_app
+from nextn.server.models import Models, ModelSpec
+from nextn.server.run import MAX_HEADER_BYTES, listen, url_of
+from nextn.server.state import Server, ServerSettings
+from tests.support.tiny_gguf import write_tiny_model
+
+
+class RunningServer:
+    """A server in a thread of its own.
+
+    Attributes:
+        url: where it listens.
+        server: its state; belongs to its thread.
+    """
+
+    def __init__(self, specs: list[ModelSpec], settings: ServerSettings, **models: Any) -> None:
+        self._listener: socket.socket = listen("127.0.0.1", 0)
+        self.url = url_of(self._listener)
+        self._specs = specs
+        self._settings = settings
+        self._models = models
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    def __enter__(self) -> RunningServer:
+        self._thread.start()
+        assert self._ready.wait(120)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._web.should_exit = True
+        self._thread.join()
+
+    async def _run(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.server = Server(models=Models(self._specs, **self._models), settings=self._settings)
+        self._web = uvicorn.Server(
+            uvicorn.Config(
+                create_app(self.server),
+                log_config=None,
+                access_log=False,
+                ws="none",
+                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+            )
+        )
+        serving = asyncio.create_task(self._web.serve(sockets=[self._listener]))
+        await self.server.models.start()
+        self._ready.set()
+        await serving
+
+    def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, timeout=120, **options)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=120, **options)
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A llama with random weights and a chat template."""
+    path = tmp_path_factory.mktemp("server") / "tiny.gguf"
+    write_tiny_model(path, "llama")
+    return path
+
+
+def spec(path: Path, name: str = "tiny", **options: Any) -> ModelSpec:
+    """A model for a server, loaded with one thread."""
+    settings: dict[str, Any] = {"threads": 1, "context": 256, "max_sequences": 16, **options}
+    return ModelSpec(name=name, load=lambda: nextn.load(path, **settings))
+
+
+@pytest.fixture(scope="module")
+def server(tiny_path: Path) -> Iterator[RunningServer]:
+    """A server with one tiny model, called "tiny"."""
+    with RunningServer([spec(tiny_path)], ServerSettings()) as running:
+        yield running
+
+
+StartServer = Callable[..., RunningServer]
