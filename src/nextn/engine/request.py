@@ -33,6 +33,7 @@ class GenerationRequest:
             one token per step, a number from 1 to `MAX_DRAFT` verifies as many as that whenever a
             drafter has them. It changes the speed, never the text.
         keep_control: whether control tokens have text. End tokens never have.
+        marks: control tokens that have text in any case, such as those around tool calls.
         constraint: a form, such as a JSON schema, that the text must have; see `nextn.grammar`.
     """
 
@@ -43,6 +44,7 @@ class GenerationRequest:
     end_tokens: frozenset[int] = frozenset()
     draft: DraftSetting = "auto"
     keep_control: bool = False
+    marks: frozenset[int] = frozenset()
     constraint: ConstraintSource | None = None
 
     def check(self, vocab_size: int, context_length: int) -> None:

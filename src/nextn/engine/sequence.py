@@ -85,7 +85,10 @@ class Sequence:
         self.statistics = Statistics(prompt_tokens=len(request.prompt))
         self._context_length = context_length
         self._detokenizer = StreamDetokenizer(
-            tokenizer, skip_special=not request.keep_control, continues=True
+            tokenizer,
+            skip_special=not request.keep_control,
+            shown=request.marks,
+            continues=True,
         )
         self._stop = StopMatcher(request.stop)
         self._submitted = time.perf_counter()

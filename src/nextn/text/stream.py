@@ -19,14 +19,20 @@ class StreamDetokenizer:
     Args:
         tokenizer: the model's tokenizer.
         skip_special: leave out control tokens.
+        shown: control tokens that are not left out.
         continues: the tokens follow other text, such as a prompt, so that a leading space is text.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, skip_special: bool = False, continues: bool = False
+        self,
+        tokenizer: Tokenizer,
+        *,
+        skip_special: bool = False,
+        shown: frozenset[int] = frozenset(),
+        continues: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
-        self._skip_special = skip_special
+        self._skipped = tokenizer.special - shown if skip_special else frozenset()
         self._at_start = tokenizer.add_space_prefix and not continues
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -38,7 +44,7 @@ class StreamDetokenizer:
         """
         piece = self._tokenizer.token_bytes(token)
         if token in self._tokenizer.special:
-            if self._skip_special:
+            if token in self._skipped:
                 return ""
         elif self._at_start:
             piece = piece.removeprefix(b" ")
