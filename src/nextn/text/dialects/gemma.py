@@ -17,6 +17,12 @@ from nextn.text.dialects.tools import MAX_NAME, NAME, Tool
 
 _KEY = re.compile(r'[^:,{}\[\]<>"\s]*')
 
+_SCALARS = {
+    "integer": "/-?(0|[1-9][0-9]*)/",
+    "number": r"/-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/",
+    "boolean": '("true" | "false")',
+    "null": '"null"',
+}
 _MAX_RULE_DEPTH = 8
 """Deepest nesting of a schema that grammar rules keep to; what is deeper is text."""
 
@@ -186,8 +192,8 @@ class GemmaCalls(CallFormat):
         if depth < _MAX_RULE_DEPTH and kind == "array":
             item = self._rule(schema.get("items", {}), term, rules, depth + 1)
             return f"{term('[')} ({item} ({term(',')} {item})*)? {term(']')}"
-        if kind in ("integer", "number", "boolean", "null"):
-            return f'%json {{"type": "{kind}"}}'
+        if kind in _SCALARS:
+            return _SCALARS[kind]
         name = f"v_{len(rules)}"
         rules.append(text_up_to(name, self.quote, term))
         return f"{term(self.quote)} {name}"

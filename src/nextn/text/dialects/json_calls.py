@@ -10,7 +10,7 @@ from nextn.text.dialects.base import Call, CallFormat, Term, as_json
 from nextn.text.dialects.json_values import MAX_KEY, read_space, read_string, read_value
 from nextn.text.dialects.output import Output
 from nextn.text.dialects.reader import Reader, Steps
-from nextn.text.dialects.tools import MAX_NAME, NAME, Tool
+from nextn.text.dialects.tools import MAX_NAME, NAME, Tool, with_settings
 
 _NAME_KEYS = ("name",)
 _ARGUMENT_KEYS = ("arguments", "parameters")
@@ -141,7 +141,7 @@ def choice(calls: Sequence[str]) -> str:
 
 def json_rule(tool: Tool) -> str:
     """The term for the JSON arguments of a tool."""
-    schema = {"type": "object", **tool.parameters}
+    schema = with_settings({"type": "object", **tool.parameters})
     return f"%json {json.dumps(schema)}"
 
 

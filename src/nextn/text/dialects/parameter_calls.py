@@ -197,7 +197,7 @@ class ParameterCalls(CallFormat):
             for key, value in arguments.items():
                 head, tail = self._around(key, isinstance(value, str))
                 pieces.append(f"{head}{written(value, python=self.python)}{tail}")
-            bodies.append("".join([*pieces, self.call[2]]))
+            bodies.append("".join([*pieces, self._end]))
         begin, between, end = self._outer()
         return begin + between.join(bodies) + end
 
@@ -209,9 +209,10 @@ class ParameterCalls(CallFormat):
             for j, (key, schema, required) in enumerate(tool.properties()):
                 is_string = string_only(schema)
                 head, tail = self._around(key, is_string)
-                rules.append(value_rule(f"p_{i}_{j}", schema, term, head, tail))
-                terms.append(f"p_{i}_{j}" if required else f"p_{i}_{j}?")
-            calls.append(" ".join([*terms, term(self.call[2])]))
+                name = f"p_{i}_{j}"
+                rules.append(value_rule(name, schema, term, head, tail, python=self.python))
+                terms.append(name if required else f"{name}?")
+            calls.append(" ".join([*terms, term(self._end)]))
         begin, between, end = (term(text) if text else "" for text in self._outer())
         more = f" ({between} call)*" if several else ""
         return "\n".join([f"calls: {begin} call{more} {end}", choice(calls), *rules])
@@ -219,8 +220,14 @@ class ParameterCalls(CallFormat):
     def _outer(self) -> tuple[str, str, str]:
         """What stands before all calls, between two of them, and after all."""
         begin = self.outer[0] + ("\n" if self.call[0] else "")
+        if not self.per_call:
+            return begin, "", self.outer[1]
         end = f"\n{self.outer[1]}" if self.outer[1] else ""
-        return begin, f"{end}\n{begin}" if self.per_call else "\n", end
+        return begin, f"{end}\n{begin}", end
+
+    @property
+    def _end(self) -> str:
+        return self.call[2] if self.per_call else f"{self.call[2]}\n"
 
     def _begin(self, name: str) -> str:
         return f"{self.call[0]}{name}{self.call[1]}\n"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nextn.text.dialects.base import Term, as_json
+from nextn.text.dialects.tools import with_settings
 
 _TYPES: dict[type, str] = {
     str: "string",
@@ -73,11 +74,15 @@ def written(value: Any, *, python: bool) -> str:
     return str(value) if python and (value is None or isinstance(value, bool)) else as_json(value)
 
 
-def value_rule(name: str, schema: Any, term: Term, head: str, tail: str) -> str:
+def value_rule(
+    name: str, schema: Any, term: Term, head: str, tail: str, *, python: bool = False
+) -> str:
     """Lark rules, the first of which is a value of a schema between two texts."""
+    if python and types_of(schema) == {"boolean"}:
+        return f'{name}: {term(head)} ("True" | "False" | "true" | "false") {term(tail)}'
     if not string_only(schema):
-        kinds = schema if isinstance(schema, Mapping) else {}
-        return f"{name}: {term(head)} {name}_v {term(tail)}\n{name}_v: %json {json.dumps(kinds)}"
+        value = f"%json {json.dumps(with_settings(schema))}"
+        return f"{name}: {term(head)} {name}_v {term(tail)}\n{name}_v: {value}"
     allowed = schema.get("enum", [schema["const"]] if "const" in schema else None)
     if isinstance(allowed, list):
         values = " | ".join(term(value) for value in allowed if isinstance(value, str))
@@ -87,10 +92,10 @@ def value_rule(name: str, schema: Any, term: Term, head: str, tail: str) -> str:
 
 def text_up_to(name: str, end: str, term: Term) -> str:
     """A Lark rule for any text up to and with the first `end`."""
-    first = term(end)
-    if first.startswith('"') and first.count('"') == 2:
-        return f"{name}[suffix={first}]: /(?s:.*)/"
-    return f"{name}: /(?s:.*)/ {first}"
+    mark = term(end)
+    # Control tokens are no text, so that nothing has to look for them in it.
+    lazy = mark == json.dumps(end, ensure_ascii=False)
+    return f"{name}[suffix={mark}]: /(?s:.*)/" if lazy else f"{name}: /(?s:.*)/ {mark}"
 
 
 def _refuse(constant: str) -> None:

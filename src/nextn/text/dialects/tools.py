@@ -10,6 +10,9 @@ from typing import Any
 NAME = re.compile(r"[A-Za-z0-9_.:/-]*")
 """Characters of a tool's name, as models write it."""
 
+# Models that are unsure write white space without end.
+_WHITE_SPACE = r"(?: |\n[ \t]{0,20})?"
+
 MAX_NAME = 128
 """Longest name of a tool, in characters."""
 
@@ -52,3 +55,9 @@ class Tool:
             return []
         needed = required if isinstance(required, list) else []
         return [(key, schema, key in needed) for key, schema in properties.items()]
+
+
+def with_settings(schema: Any) -> dict[str, Any]:
+    """A JSON schema with settings for llguidance: little white space, nothing ignored."""
+    settings = {"whitespace_pattern": _WHITE_SPACE, "lenient": False}
+    return {**(schema if isinstance(schema, Mapping) else {}), "x-guidance": settings}
