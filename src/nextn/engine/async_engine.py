@@ -44,6 +44,10 @@ class AsyncEngine:
 
     Args:
         engine: what runs the requests; nobody else may use it from now on.
+
+    Attributes:
+        steps: steps so far.
+        busy_sequences: sum over the steps of the texts that were being written.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -54,6 +58,8 @@ class AsyncEngine:
         self._streams: WeakValueDictionary[int, AsyncTokenStream] = WeakValueDictionary()
         self._reading: set[AsyncTokenStream] = set()
         self._closed = False
+        self.steps = 0
+        self.busy_sequences = 0
         self._thread = threading.Thread(target=self._work, name="nextn engine", daemon=True)
         self._thread.start()
 
@@ -66,6 +72,16 @@ class AsyncEngine:
     def waiting(self) -> int:
         """Texts that wait for room."""
         return self._engine.waiting
+
+    @property
+    def preemptions(self) -> int:
+        """How often a text lost its place in the cache, and waited to get it back."""
+        return self._engine.preemptions
+
+    @property
+    def cache_usage(self) -> float:
+        """Share of the cache that texts hold, from 0 to 1."""
+        return self._engine.cache.used / self._engine.cache.block_count
 
     def open(self, request: GenerationRequest) -> AsyncTokenStream:
         """Submit a request.
@@ -143,6 +159,8 @@ class AsyncEngine:
                 # It may hold the last reference to a request, or a whole text.
                 del command
             events = self._step()
+            self.steps += 1
+            self.busy_sequences += engine.running
             if events and not self._hand_over(events):
                 return
 

@@ -120,6 +120,11 @@ class Engine:
         return len(self._scheduler.waiting)
 
     @property
+    def preemptions(self) -> int:
+        """How often a sequence lost its blocks to others, and waited to get them back."""
+        return self._scheduler.preemptions
+
+    @property
     def statistics(self) -> SpeculationStatistics:
         """What became of all drafts so far; those of finished requests included."""
         return self._speculation.statistics

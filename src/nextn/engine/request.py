@@ -32,8 +32,7 @@ class GenerationRequest:
         draft: "auto" chooses by measurement how many drafted tokens to verify per step, "off" is
             one token per step, a number from 1 to `MAX_DRAFT` verifies as many as that whenever a
             drafter has them. It changes the speed, never the text.
-        keep_control: whether control tokens have text. End tokens never have.
-        marks: control tokens that have text in any case, such as those around tool calls.
+        shown_control: control tokens that have text; others have none, and end tokens never have.
         constraint: a form, such as a JSON schema, that the text must have; see `nextn.grammar`.
     """
 
@@ -43,8 +42,7 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     end_tokens: frozenset[int] = frozenset()
     draft: DraftSetting = "auto"
-    keep_control: bool = False
-    marks: frozenset[int] = frozenset()
+    shown_control: frozenset[int] = frozenset()
     constraint: ConstraintSource | None = None
 
     def check(self, vocab_size: int, context_length: int) -> None:

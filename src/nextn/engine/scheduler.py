@@ -32,6 +32,7 @@ class Scheduler:
     Attributes:
         waiting: sequences without blocks, next one first.
         running: sequences with blocks, oldest first.
+        preemptions: how often a running sequence lost its blocks.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Scheduler:
     ) -> None:
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
+        self.preemptions = 0
         self._cache = cache
         self._max_rows = max_rows
         self._max_sequences = max_sequences
@@ -113,6 +115,7 @@ class Scheduler:
     def _preempt(self) -> None:
         sequence = self.running.pop()
         sequence.release()
+        self.preemptions += 1
         self.waiting.appendleft(sequence)
 
     def _admit(self) -> None:

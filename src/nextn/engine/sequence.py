@@ -85,10 +85,7 @@ class Sequence:
         self.statistics = Statistics(prompt_tokens=len(request.prompt))
         self._context_length = context_length
         self._detokenizer = StreamDetokenizer(
-            tokenizer,
-            skip_special=not request.keep_control,
-            shown=request.marks,
-            continues=True,
+            tokenizer, skip_special=True, continues=True, shown=request.shown_control
         )
         self._stop = StopMatcher(request.stop)
         self._submitted = time.perf_counter()

@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nextn.server import health, openai_chat, openai_completions, openai_models
+from nextn.server import health, metrics, openai_chat, openai_completions, openai_models
 from nextn.server.errors import ApiError, ErrorShape, openai_shape, to_api_error
 from nextn.server.operation import Call, Family, Operation, decode_body, json_response
+from nextn.server.security import Guard
 from nextn.server.state import Server
 
 FAMILIES: tuple[Family, ...] = (
@@ -22,6 +24,7 @@ FAMILIES: tuple[Family, ...] = (
     openai_completions.FAMILY,
     openai_models.FAMILY,
     health.FAMILY,
+    metrics.FAMILY,
 )
 """All APIs of the server; where prefixes are alike, the first one counts."""
 
@@ -41,8 +44,13 @@ def create_app(server: Server) -> Starlette:
         for family in FAMILIES
         for operation in family.operations
     ]
+    public = frozenset(
+        operation.path for family in FAMILIES for operation in family.operations if operation.public
+    )
+    guard = Middleware(Guard, security=server.security, public=public, refuse=_refuse)
     app = Starlette(
         routes=routes,
+        middleware=[guard],
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_error, Exception: _unforeseen},
     )
@@ -92,6 +100,10 @@ async def read_body(request: Request, limit: int) -> bytes:
 def error_response(problem: ApiError, shape: ErrorShape) -> Response:
     """The answer that says a problem."""
     return json_response(shape(problem), problem.status, problem.headers)
+
+
+def _refuse(error: ApiError, path: str) -> Response:
+    return error_response(error, shape_for(path))
 
 
 def shape_for(path: str) -> ErrorShape:

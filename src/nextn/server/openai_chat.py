@@ -43,8 +43,8 @@ from nextn.server.openai_types import (
     wants_usage,
 )
 from nextn.server.operation import Call, Family, Operation, json_response
-from nextn.server.parts import CallArguments, CallBegin, Part, Reasoning, Text
 from nextn.server.streaming import EventStream, closed_when_left, merge, sse
+from nextn.text.dialects import CallArguments, CallBegin, Delta, Reasoning, Text
 
 
 class ChatCompletionRequest(WritingFields, kw_only=True):
@@ -188,7 +188,7 @@ class _Answers:
 
     async def _choice(self, index: int) -> Choice:
         stream = self._streams[index]
-        parts: list[Part] = []
+        parts: list[Delta] = []
         logprobs = Logprobs(content=[])
         async for delta in stream:
             parts += delta.parts
@@ -202,7 +202,7 @@ class _Answers:
         )
 
 
-def _message(part: Part) -> DeltaMessage | None:
+def _message(part: Delta) -> DeltaMessage | None:
     """What a part adds to a message in a stream."""
     match part:
         case Text(text):
@@ -223,7 +223,7 @@ def _message(part: Part) -> DeltaMessage | None:
     return None
 
 
-def _whole_message(parts: list[Part]) -> AnswerMessage:
+def _whole_message(parts: list[Delta]) -> AnswerMessage:
     text = "".join(part.text for part in parts if isinstance(part, Text))
     reasoning = "".join(part.text for part in parts if isinstance(part, Reasoning))
     calls: dict[int, ToolCall] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -29,14 +29,12 @@ from nextn.server.openai_types import (
 )
 from nextn.server.operation import Call, Family, Operation, json_response
 from nextn.server.streaming import EventStream, closed_when_left, merge, sse
-from nextn.server.writing import Timings, open_choices
+from nextn.server.writing import ServedText, Timings, open_texts
 
 if TYPE_CHECKING:
-    from nextn.engine.async_engine import AsyncTokenStream
     from nextn.engine.events import Token
     from nextn.engine.request import GenerationRequest
     from nextn.model import Model
-    from nextn.server.models import Lease
     from nextn.server.state import Server
 
 DEFAULT_MAX_TOKENS = 16
@@ -134,27 +132,27 @@ class _Text:
     """One text of an answer.
 
     Attributes:
-        stream: its tokens.
+        served: its tokens.
         echo: the text of its prompt, if the answer begins with it.
         length: characters so far.
     """
 
-    stream: AsyncTokenStream
+    served: ServedText
     echo: str
     length: int = 0
 
     @property
     def finish_reason(self) -> Literal["stop", "length"]:
         """Why it ended, in OpenAI's words."""
-        return "stop" if self.stream.finish_reason == "stop" else "length"
+        return "stop" if self.served.stream.finish_reason == "stop" else "length"
 
 
 class _Answers:
     """What the texts of a request become."""
 
-    def __init__(self, body: CompletionRequest, lease: Lease, texts: list[_Text]) -> None:
+    def __init__(self, body: CompletionRequest, texts: list[_Text]) -> None:
         self._body = body
-        self._lease = lease
+        self._loaded = texts[0].served.loaded
         self._texts = texts
         self._id = f"cmpl-{secrets.token_hex(12)}"
         self._created = int(time.time())
@@ -163,12 +161,11 @@ class _Answers:
 
     def close(self) -> None:
         for text in self._texts:
-            text.stream.close()
-        self._lease.release()
+            text.served.close()
 
     def _completion(self, choices: list[CompletionChoice]) -> Completion:
         return Completion(
-            id=self._id, created=self._created, model=self._lease.loaded.name, choices=choices
+            id=self._id, created=self._created, model=self._loaded.name, choices=choices
         )
 
     def _piece(self, index: int, tokens: list[Token]) -> CompletionChoice:
@@ -180,7 +177,7 @@ class _Answers:
         return choice
 
     def _logprobs(self, tokens: list[Token], offset: int) -> CompletionLogprobs:
-        tokenizer = self._lease.loaded.model.tokenizer
+        tokenizer = self._loaded.model.tokenizer
         result = CompletionLogprobs(tokens=[], token_logprobs=[], top_logprobs=[], text_offset=[])
 
         def spelled(token: int) -> str:
@@ -198,17 +195,19 @@ class _Answers:
         return result
 
     def _say_besides(self, place: Besides, text: _Text) -> None:
-        say_besides(place, self._body, text.stream.statistics, text.stream.seed)
+        say_besides(place, self._body, text.served.statistics, text.served.stream.seed)
 
     def _all_usage(self) -> Usage:
         choices = self._body.n or 1
-        return Usage.of([text.stream.statistics for text in self._texts], choices)
+        return Usage.of([text.served.statistics for text in self._texts], choices)
 
     async def whole(self) -> Completion:
         """The answer in one piece."""
         choices = []
         for index, text in enumerate(self._texts):
-            tokens = (await text.stream.collect()).events
+            tokens: list[Token] = []
+            while (more := await text.served.read()) is not None:
+                tokens += more
             choice = self._piece(index, tokens)
             choice.text = text.echo + choice.text
             choice.finish_reason = text.finish_reason
@@ -226,7 +225,7 @@ class _Answers:
             for index, text in enumerate(self._texts):
                 if text.echo:
                     yield sse(self._event(CompletionChoice(index=index, text=text.echo)))
-            readers = [_reader(text.stream) for text in self._texts]
+            readers = [text.served.read for text in self._texts]
             async for index, tokens in merge(readers):
                 choice = self._piece(index, tokens)
                 ended = tokens[-1].finish_reason is not None
@@ -242,7 +241,7 @@ class _Answers:
                     event.choices[0].finish_reason = self._texts[index].finish_reason
                     self._say_besides(event, self._texts[index])
                 elif self._body.timings_per_token:
-                    event.timings = Timings.of(self._texts[index].stream.statistics)
+                    event.timings = Timings.of(self._texts[index].served.statistics)
                 yield sse(event)
             if self._usage:
                 last = self._completion([])
@@ -259,13 +258,6 @@ class _Answers:
         return event
 
 
-def _reader(stream: AsyncTokenStream) -> Callable[[], Awaitable[list[Token] | None]]:
-    async def read() -> list[Token] | None:
-        return await stream.read() or None
-
-    return read
-
-
 async def complete(call: Call[CompletionRequest]) -> Response:
     """Continue texts, streamed or in one piece."""
     body = call.body
@@ -277,19 +269,12 @@ async def complete(call: Call[CompletionRequest]) -> Response:
             f"{len(prompts)} prompts times n are too many texts; at most "
             f"{call.server.settings.max_choices} are allowed",
         )
-    lease = await call.server.models.acquire(body.model)
-    try:
+    with await call.server.models.acquire(body.model) as lease:
         model = lease.loaded.model
         requests = await asyncio.to_thread(_prepare, model, body, prompts, call.server)
-        streams = open_choices(lease, requests)
-        texts = [
-            _Text(stream, _prompt_text(model, stream.prompt) if body.echo else "")
-            for stream in streams
-        ]
-    except BaseException:
-        lease.release()
-        raise
-    answers = _Answers(body, lease, texts)
+        echoes = [_prompt_text(model, each.prompt) if body.echo else "" for each in requests]
+        served = open_texts(call.server, lease, requests)
+    answers = _Answers(body, [_Text(*pair) for pair in zip(served, echoes, strict=True)])
     if body.stream:
         ping = call.server.settings.ping_seconds
         return EventStream(answers.events(), answers.close, ping_seconds=ping)

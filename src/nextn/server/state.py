@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nextn.server.errors import ApiError
+from nextn.server.metrics import Metrics
+from nextn.server.models import RETRY_SECONDS, LoadedModel, Models
+from nextn.server.security import Security
+
 if TYPE_CHECKING:
-    from nextn.server.models import Models
+    from nextn.server.writing import ServedText
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +26,7 @@ class ServerSettings:
         max_choices: most texts (prompts times `n`) of a request.
         max_stops: most stop strings of a request.
         max_stop_length: longest stop string in characters.
+        max_waiting: most texts that wait; further ones are refused.
     """
 
     defaults: dict[str, Any] = field(default_factory=dict)
@@ -30,16 +36,44 @@ class ServerSettings:
     max_choices: int = 64
     max_stops: int = 16
     max_stop_length: int = 1024
+    max_waiting: int = 256
 
 
-@dataclass(slots=True)
 class Server:
-    """See the attributes.
+    """What all requests share.
 
-    Attributes:
+    Args:
         models: the models by name.
         settings: how the server behaves.
+        security: who may ask; by default everybody on this machine.
+
+    Attributes:
+        metrics: counts of texts that have ended.
     """
 
-    models: Models
-    settings: ServerSettings
+    def __init__(
+        self, *, models: Models, settings: ServerSettings, security: Security | None = None
+    ) -> None:
+        self.models = models
+        self.settings = settings
+        self.security = Security() if security is None else security
+        self.metrics = Metrics()
+
+    def check_queue(self, loaded: LoadedModel) -> None:
+        """Refuse further texts while too many are waiting.
+
+        Raises:
+            ApiError: 503.
+        """
+        if loaded.engine.waiting >= self.settings.max_waiting:
+            raise ApiError(
+                503,
+                f"the server is busy: {loaded.engine.waiting} texts are waiting; try again later",
+                code="server_busy",
+                headers={"Retry-After": RETRY_SECONDS},
+            )
+
+    def text_ended(self, text: ServedText) -> None:
+        """Count a text that was finished, or closed before."""
+        stream = text.stream
+        self.metrics.add(text.loaded.name, stream.statistics, stream.finish_reason or "abort")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -99,7 +99,7 @@ def sse(value: Any, event: bytes = b"") -> bytes:
 
 
 async def merge(
-    readers: list[Callable[[], Awaitable[T | None]]],
+    readers: Sequence[Callable[[], Awaitable[T | None]]],
 ) -> AsyncIterator[tuple[int, T]]:
     """The results of several readers as they come, each with the index of its reader.
 

@@ -1,7 +1,7 @@
 """What all APIs that write text share: settings of a request, and what its text took.
 
 An API turns the fields of its body into `Writing`, makes requests of it, one per choice, and opens
-their streams with `open_choices`. How long a text took comes back as `Timings`.
+their texts with `open_texts`. How long a text took comes back as `Timings`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from nextn.server.errors import ApiError, bad_field
 
 if TYPE_CHECKING:
     from nextn.engine.async_engine import AsyncTokenStream
+    from nextn.engine.events import Token
     from nextn.engine.statistics import Statistics
     from nextn.model import Model
     from nextn.sampling import ConstraintSource
-    from nextn.server.models import Lease
-    from nextn.server.state import ServerSettings
+    from nextn.server.models import Lease, LoadedModel
+    from nextn.server.state import Server, ServerSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ class Writing:
         prompt: list[int],
         settings: ServerSettings,
         *,
-        keep_control: bool = False,
+        shown_control: frozenset[int] = frozenset(),
     ) -> list[GenerationRequest]:
         """The requests to the engine, one per choice.
 
@@ -85,7 +86,7 @@ class Writing:
             model: which writes.
             prompt: token ids.
             settings: of the server.
-            keep_control: whether control tokens have text.
+            shown_control: control tokens that have text.
 
         Raises:
             ApiError, RequestError: see `check`, and `nextn.grammar`.
@@ -105,7 +106,7 @@ class Writing:
             },
             self._constraint(model),
         )
-        first = replace(first, keep_control=keep_control)
+        first = replace(first, shown_control=shown_control)
         return [first, *(_with_next_seed(first, index) for index in range(1, self.choices))]
 
     def _constraint(self, model: Model) -> ConstraintSource | None:
@@ -173,18 +174,63 @@ class Timings(msgspec.Struct, kw_only=True, omit_defaults=True):
         )
 
 
-def open_choices(lease: Lease, requests: list[GenerationRequest]) -> list[AsyncTokenStream]:
-    """Submit the requests of all choices, or none of them.
+class ServedText:
+    """One text that the server writes. Made by `open_texts`; read it to its end, or close it.
+
+    It holds a lease of its model, and is counted when it ends.
+    """
+
+    def __init__(self, server: Server, lease: Lease, stream: AsyncTokenStream) -> None:
+        self.stream = stream
+        self._server = server
+        self._lease = lease
+        self._open = True
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The model that writes."""
+        return self._lease.loaded
+
+    @property
+    def statistics(self) -> Statistics:
+        """Counts and times; final after the last token."""
+        return self.stream.statistics
+
+    async def read(self) -> list[Token] | None:
+        """The next tokens, or None after the last; may be cancelled and called again.
+
+        Raises:
+            NextnError: see `AsyncTokenStream.read`.
+        """
+        tokens = await self.stream.read()
+        if not tokens or tokens[-1].finish_reason is not None:
+            self.close()
+        return tokens or None
+
+    def close(self) -> None:
+        """Cancel the text if it is not finished, and let go of the model; twice does nothing."""
+        if self._open:
+            self._open = False
+            self.stream.close()
+            self._server.text_ended(self)
+            self._lease.release()
+
+
+def open_texts(server: Server, lease: Lease, requests: list[GenerationRequest]) -> list[ServedText]:
+    """Submit several requests, or none of them.
 
     Raises:
         RequestError: one is not possible.
+        ApiError: too many texts are waiting already.
     """
-    streams: list[AsyncTokenStream] = []
+    server.check_queue(lease.loaded)
+    texts: list[ServedText] = []
     try:
         for request in requests:
-            streams.append(lease.loaded.engine.open(request))
+            stream = lease.loaded.engine.open(request)
+            texts.append(ServedText(server, lease.share(), stream))
     except BaseException:
-        for stream in streams:
-            stream.close()
+        for text in texts:
+            text.close()
         raise
-    return streams
+    return texts

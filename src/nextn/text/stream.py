@@ -28,11 +28,12 @@ class StreamDetokenizer:
         tokenizer: Tokenizer,
         *,
         skip_special: bool = False,
-        shown: frozenset[int] = frozenset(),
         continues: bool = False,
+        shown: frozenset[int] = frozenset(),
     ) -> None:
         self._tokenizer = tokenizer
-        self._skipped = tokenizer.special - shown if skip_special else frozenset()
+        self._skip_special = skip_special
+        self._shown = shown
         self._at_start = tokenizer.add_space_prefix and not continues
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -44,7 +45,7 @@ class StreamDetokenizer:
         """
         piece = self._tokenizer.token_bytes(token)
         if token in self._tokenizer.special:
-            if token in self._skipped:
+            if self._skip_special and token not in self._shown:
                 return ""
         elif self._at_start:
             piece = piece.removeprefix(b" ")

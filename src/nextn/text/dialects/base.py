@@ -25,9 +25,11 @@ class CallFormat(ABC):
 
     Attributes:
         always: whether it has to parse texts without calls, too.
+        answer_mark: what stands before an answer that is no call; "" if nothing does.
     """
 
     always: ClassVar[bool] = False
+    answer_mark: ClassVar[str] = ""
 
     @property
     @abstractmethod
@@ -52,6 +54,10 @@ class CallFormat(ABC):
             several: whether several calls are allowed.
         """
 
+    def before_answer(self, term: Term) -> tuple[str, str]:
+        """What a grammar has before such an answer: terms, and rules that they need."""
+        return "", ""
+
 
 @dataclass(frozen=True)
 class ReasoningMarks:
@@ -64,6 +70,10 @@ class ReasoningMarks:
 
     begin: str
     end: str
+
+    def opened_by(self, opening: str) -> bool:
+        """Whether the end of a prompt opens the reasoning."""
+        return opening.rstrip().endswith(self.begin)
 
     def parse(self, output: Output, *, opened: bool) -> Steps[None]:
         """Report the reasoning that the text begins with, if it does.
@@ -120,6 +130,10 @@ class Dialect:
         reasoning = (self.reasoning.begin, self.reasoning.end) if self.reasoning else ()
         return frozenset((*reasoning, *(self.calls.marks if tools else ())))
 
+    def opened_by(self, opening: str) -> bool:
+        """Whether the end of a prompt opens the reasoning."""
+        return self.reasoning is not None and self.reasoning.opened_by(opening)
+
     def parser(self, tools: Iterable[Tool] = (), *, opening: str = "") -> Parser:
         """A parser for one text.
 
@@ -156,10 +170,9 @@ class Parser:
         return self._handed_out()
 
     def _parse(self, dialect: Dialect, opening: str) -> Steps[None]:
-        reasoning = dialect.reasoning
-        if reasoning is not None:
-            opened = opening.rstrip().endswith(reasoning.begin)
-            yield from reasoning.parse(self._output, opened=opened)
+        if dialect.reasoning is not None:
+            opened = dialect.opened_by(opening)
+            yield from dialect.reasoning.parse(self._output, opened=opened)
         if self._output.tools or dialect.calls.always:
             yield from dialect.calls.parse(self._output)
         yield from self._output.read_text()

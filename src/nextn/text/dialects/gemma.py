@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from nextn.text.dialects.base import Call, CallFormat, Term, as_json
-from nextn.text.dialects.json_calls import choice, is_name
+from nextn.text.dialects.json_calls import choice
 from nextn.text.dialects.json_values import MAX_DEPTH, MAX_KEY, read_value
 from nextn.text.dialects.output import Output
 from nextn.text.dialects.parameter_values import text_up_to, types_of
 from nextn.text.dialects.reader import Steps
-from nextn.text.dialects.tools import MAX_NAME, NAME, Tool
+from nextn.text.dialects.tools import MAX_NAME, NAME, Tool, is_name
 
 _KEY = re.compile(r'[^:,{}\[\]<>"\s]*')
 

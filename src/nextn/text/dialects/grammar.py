@@ -37,7 +37,7 @@ def call_grammar(
     opened: bool,
     answer: Any = None,
 ) -> str:
-    """A grammar for an answer that calls tools.
+    """A grammar for a text that calls tools.
 
     Args:
         dialect: of the model.
@@ -47,15 +47,35 @@ def call_grammar(
         opened: whether the prompt opened the reasoning.
         answer: the JSON schema of an answer that may be given instead; None for none.
     """
-    body = "calls" if answer is None else "(calls | answer)"
     rules = [dialect.calls.grammar(tools, term, several=several)]
-    if answer is not None:
-        rules.append(f"answer: %json {json.dumps(with_settings(answer))}")
+    if answer is None:
+        return _after_reasoning(dialect, "calls", rules, term, opened)
+    rules.append(_answer(dialect, answer, term))
+    return _after_reasoning(dialect, "(calls | answer)", rules, term, opened)
+
+
+def answer_grammar(dialect: Dialect, schema: Any, term: Term, *, opened: bool) -> str:
+    """A grammar for a text with an answer that fits a JSON schema; arguments as above."""
+    rules = [_answer(dialect, schema, term)]
+    return _after_reasoning(dialect, "answer", rules, term, opened)
+
+
+def _answer(dialect: Dialect, schema: Any, term: Term) -> str:
+    before, rules = dialect.calls.before_answer(term)
+    return f"answer: {before} %json {json.dumps(with_settings(schema))}\n{rules}"
+
+
+def _after_reasoning(
+    dialect: Dialect, body: str, rules: list[str], term: Term, opened: bool
+) -> str:
+    """A grammar for `body`, before which the model may think, or must if it has begun to."""
+    # Several parts of a dialect may need the same rule.
+    rules = list(dict.fromkeys("\n".join(rules).split("\n")))
     reasoning = dialect.reasoning
     if reasoning is None:
-        start = body
-    else:
-        rules += [text_up_to("thought", reasoning.end, term), "space: /[ \\n]{0,4}/"]
-        thinking = "thought space"
-        start = f"{thinking if opened else f'({term(reasoning.begin)} {thinking})?'} {body}"
-    return "\n".join([f"start: {start}", *rules])
+        return "\n".join([f"start: {body}", *rules])
+    thinking = "thought space"
+    if not opened:
+        thinking = f"({term(reasoning.begin)} {thinking})?"
+    thought = text_up_to("thought", reasoning.end, term)
+    return "\n".join([f"start: {thinking} {body}", *rules, thought, r"space: /[ \n]{0,4}/"])

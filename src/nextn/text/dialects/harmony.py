@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from nextn.text.dialects.base import Call, CallFormat, Term, as_json
-from nextn.text.dialects.json_calls import choice, is_name, json_rule
+from nextn.text.dialects.json_calls import choice, json_rule
 from nextn.text.dialects.output import Output
 from nextn.text.dialects.parameter_values import text_up_to
 from nextn.text.dialects.reader import Steps
-from nextn.text.dialects.tools import Tool
+from nextn.text.dialects.tools import Tool, is_name
 
 _START, _CHANNEL, _MESSAGE, _CONSTRAIN = "<|start|>", "<|channel|>", "<|message|>", "<|constrain|>"
 _ENDS = ("<|end|>", "<|call|>", "<|return|>")
@@ -32,6 +32,7 @@ class HarmonyCalls(CallFormat):
     """Messages on channels: analysis is reasoning, final is text, and commentary has the calls."""
 
     always: ClassVar[bool] = True
+    answer_mark: ClassVar[str] = f"{_CHANNEL}final{_MESSAGE}"
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -101,16 +102,17 @@ class HarmonyCalls(CallFormat):
     def grammar(self, tools: Sequence[Tool], term: Term, *, several: bool) -> str:
         """See `CallFormat.grammar`; there is one call, since the model's turn ends with it."""
         call = choice([f"{term(_call(tool.name))} {json_rule(tool)}" for tool in tools])
-        analysis = f"{_CHANNEL}analysis{_MESSAGE}"
+        return "\n".join(["calls: analysis? call", *self._analysis(term), call])
+
+    def before_answer(self, term: Term) -> tuple[str, str]:
+        """Perhaps reasoning, and the header of the final message."""
+        return f"analysis? {term(self.answer_mark)}", "\n".join(self._analysis(term))
+
+    def _analysis(self, term: Term) -> list[str]:
+        """Rules for a message with reasoning."""
         after = f"{_ENDS[0]}{_START}assistant"
-        return "\n".join(
-            [
-                "calls: analysis? call",
-                f"analysis: {term(analysis)} thought",
-                text_up_to("thought", after, term),
-                call,
-            ]
-        )
+        head = term(f"{_CHANNEL}analysis{_MESSAGE}")
+        return [f"analysis: {head} thought", text_up_to("thought", after, term)]
 
 
 _HEADS = (_START, _CHANNEL, _CONSTRAIN, _MESSAGE)

@@ -10,7 +10,7 @@ from nextn.text.dialects.base import Call, CallFormat, Term, as_json
 from nextn.text.dialects.json_values import MAX_KEY, read_space, read_string, read_value
 from nextn.text.dialects.output import Output
 from nextn.text.dialects.reader import Reader, Steps
-from nextn.text.dialects.tools import MAX_NAME, NAME, Tool, with_settings
+from nextn.text.dialects.tools import MAX_NAME, Tool, is_name, with_settings
 
 _NAME_KEYS = ("name",)
 _ARGUMENT_KEYS = ("arguments", "parameters")
@@ -232,11 +232,6 @@ def read_call(output: Output, *, known: bool = False) -> Steps[bool]:
         output.arguments(arguments)
     output.end(complete=True)
     return True
-
-
-def is_name(text: str) -> bool:
-    """Whether a text can be the name of a tool."""
-    return 0 < len(text) <= MAX_NAME and NAME.fullmatch(text) is not None
 
 
 def _read_key(reader: Reader) -> Steps[str | None]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from nextn.text.dialects.base import Call, CallFormat, Term, as_json
 from nextn.text.dialects.json_calls import (
     choice,
-    is_name,
     json_rule,
     object_rules,
     read_calls,
@@ -16,7 +15,7 @@ from nextn.text.dialects.json_calls import (
 )
 from nextn.text.dialects.output import Output
 from nextn.text.dialects.reader import Steps
-from nextn.text.dialects.tools import MAX_NAME, NAME, Tool
+from nextn.text.dialects.tools import MAX_NAME, NAME, Tool, is_name
 
 
 @dataclass(frozen=True)

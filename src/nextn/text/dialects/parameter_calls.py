@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from nextn.text.dialects.base import Call, CallFormat, Term, as_json
-from nextn.text.dialects.json_calls import choice, is_name, read_end
+from nextn.text.dialects.json_calls import choice, read_end
 from nextn.text.dialects.json_values import MAX_KEY
 from nextn.text.dialects.output import Output
 from nextn.text.dialects.parameter_values import json_of, string_only, value_rule, written
 from nextn.text.dialects.reader import Steps
-from nextn.text.dialects.tools import MAX_NAME, NAME, Tool
+from nextn.text.dialects.tools import MAX_NAME, NAME, Tool, is_name
 
 _KEY = re.compile(r'[^<>"\n]*')
 

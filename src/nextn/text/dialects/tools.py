@@ -57,6 +57,11 @@ class Tool:
         return [(key, schema, key in needed) for key, schema in properties.items()]
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can be the name of a tool."""
+    return 0 < len(text) <= MAX_NAME and NAME.fullmatch(text) is not None
+
+
 def with_settings(schema: Any) -> dict[str, Any]:
     """A JSON schema with settings for llguidance: little white space, nothing ignored."""
     settings = {"whitespace_pattern": _WHITE_SPACE, "lenient": False}
