@@ -46,6 +46,15 @@ from nextn.server.operation import Call, Family, Operation, json_response
 from nextn.server.streaming import EventStream, closed_when_left, merge, sse
 from nextn.text.dialects import CallArguments, CallBegin, Delta, Reasoning, Text
 
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+
+
+def effort_variables(effort: ReasoningEffort | None) -> dict[str, Any]:
+    """What an effort is for a chat template: each kind of model has another variable for it."""
+    if effort is None:
+        return {}
+    return {"reasoning_effort": effort, "enable_thinking": effort != "none"}
+
 
 class ChatCompletionRequest(WritingFields, kw_only=True):
     """The body of /v1/chat/completions; fields that are not listed are ignored.
@@ -62,7 +71,7 @@ class ChatCompletionRequest(WritingFields, kw_only=True):
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
     def chat_request(self) -> ChatRequest:
         """What is asked for.
@@ -76,9 +85,7 @@ class ChatCompletionRequest(WritingFields, kw_only=True):
         if limit == 0:
             raise bad_field("max_completion_tokens", "is 0; allowed: an integer from 1, or -1")
         choice = self.tool_choice
-        template = dict(self.chat_template_kwargs or {})
-        if self.reasoning_effort is not None:
-            template.setdefault("reasoning_effort", self.reasoning_effort)
+        template = {**effort_variables(self.reasoning_effort), **(self.chat_template_kwargs or {})}
         return ChatRequest(
             messages=template_messages(self.messages),
             tools=template_tools(self.tools),
