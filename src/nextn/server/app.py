@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nextn.server import health, metrics, openai_chat, openai_completions, openai_models
+from nextn.server import anthropic, health, metrics, openai_chat, openai_completions, openai_models
 from nextn.server.errors import ApiError, ErrorShape, openai_shape, to_api_error
 from nextn.server.operation import Call, Family, Operation, decode_body, json_response
 from nextn.server.security import Guard
@@ -22,6 +22,7 @@ from nextn.server.state import Server
 FAMILIES: tuple[Family, ...] = (
     openai_chat.FAMILY,
     openai_completions.FAMILY,
+    anthropic.FAMILY,
     openai_models.FAMILY,
     health.FAMILY,
     metrics.FAMILY,

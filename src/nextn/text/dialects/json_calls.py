@@ -149,7 +149,7 @@ def read_end(output: Output, *marks: str) -> Steps[None]:
     """Report a mark that ends calls, and the white space before it, if it is there."""
     before = output.reader.at
     yield from output.reader.spaces()
-    if (yield from output.reader.accept(*marks)):
+    if (yield from output.reader.accept(*marks)) or output.reader.accept_begun(*marks):
         output.mark()
     else:
         output.reader.at = before
@@ -197,6 +197,8 @@ def read_call(output: Output, *, known: bool = False) -> Steps[bool]:
             name = yield from _read_short_string(reader, MAX_NAME)
             good = name in output.tools if known else is_name(name)
         elif key in _ARGUMENT_KEYS and name and not begun:
+            if (yield from reader.peek()) != "{":
+                return False
             output.begin(name)
             begun = True
             if not (yield from output.read_arguments()):

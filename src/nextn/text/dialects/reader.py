@@ -96,6 +96,14 @@ class Reader:
             if not (possible and (yield from self.more())):
                 return ""
 
+    def accept_begun(self, *literals: str) -> bool:
+        """Step to the end of the text if it breaks off within one of some literals."""
+        rest = self._text[self.at - self._base :]
+        if not self.ended or not any(literal.startswith(rest) for literal in literals):
+            return False
+        self.at += len(rest)
+        return True
+
     def match(self, pattern: re.Pattern[str], limit: int) -> Steps[str]:
         """Step over all characters that a pattern of the form [...]* matches, `limit` at most.
 
