@@ -43,7 +43,8 @@ CALL = f'{{"name": "get_weather", "arguments": {ARGUMENTS}}}'
         (LLAMA3, '{"name": "get_weather", "parameters": {"city": "Rome"}}'),
         (
             LLAMA3,
-            '<|python_tag|>{"type": "function", "name": "get_weather", "parameters": {"city": "Rome"}}',
+            '<|python_tag|>{"type": "function", "name": "get_weather", '
+            '"parameters": {"city": "Rome"}}',
         ),
         (
             MISTRAL,
