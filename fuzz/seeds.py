@@ -26,6 +26,8 @@ from tests.support.tiny_checkpoints import write_tiny_checkpoint
 from tests.support.tiny_gguf import TinyHead, write_tiny_model
 from tests.support.tiny_tokenizers import CHATML_TEMPLATE, byte_level_bpe, sentencepiece
 
+from nextn.tools.imatrix import ImatrixSettings, make_imatrix
+
 MOST_INPUT_BYTES = 16_384
 """Larger inputs are cut off."""
 
@@ -165,6 +167,22 @@ def safetensors() -> list[bytes]:
     return [json.dumps(seed).encode() for seed in seeds]
 
 
+def quantised() -> list[bytes]:
+    """Importance matrices of the model that `write_weighed_model` writes, and models."""
+    with tempfile.TemporaryDirectory() as folder:
+        model, text, made = (Path(folder) / name for name in ("m.gguf", "t.txt", "i.gguf"))
+        write_weighed_model(model)
+        text.write_text("some words to read " * 20)
+        make_imatrix(model, text, made, ImatrixSettings(chunk_size=32), threads=1)
+        return [made.read_bytes(), *checkpoints()]
+
+
+def write_weighed_model(path: Path) -> None:
+    """Write a small model whose matrices have blocks of 256."""
+    sizes = {"hidden": 256, "layers": 1, "heads": 4, "head_dim": 64, "kv_heads": 1, "ffn": 256}
+    write_tiny_model(path, "llama", types="F16", **sizes)
+
+
 def _as_json(folder: Path) -> dict[str, Any]:
     files, others = {}, {}
     for path in sorted(folder.iterdir()):
@@ -181,6 +199,7 @@ SEEDS = {
     "checkpoint": checkpoints,
     "safetensors": safetensors,
     "writer": written,
+    "quantise": quantised,
     "tokenizer": tokenizers,
     "template": templates,
 }

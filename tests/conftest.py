@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the real models, for the tests that are marked `models`."""
+"""For all tests: the real models, for those that are marked `models`; settings of Hypothesis."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from nextn.errors import SourceError
+
+# A machine may be busy with something else: no test fails on time.
+settings.register_profile("nextn", deadline=None)
+settings.load_profile("nextn")
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,7 @@
 //
 // Python builds the executor operation by operation from a plan, whose tracer has checked all
 // widths. What is cheap to check is checked here again, so that mistakes in Python raise an
-// exception and do not touch foreign memory. The rows of a step are checked by
-// nextn.backends.base.check_rows.
+// exception and do not touch foreign memory.
 #include "executor/executor.h"
 
 #include <nanobind/nanobind.h>
@@ -13,6 +12,8 @@
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
@@ -40,6 +41,7 @@ using Chances = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::
 using IntsOut = nb::ndarray<int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using FloatsOut = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using CountsOut = nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using DoublesOut = nb::ndarray<double, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using HiddenOut = nb::ndarray<uint16_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using LogitsArray = nb::ndarray<nb::numpy, float, nb::ndim<2>, nb::device::cpu>;
 
@@ -254,6 +256,21 @@ void logits(Executor& executor, int x, int matrix, float scale, int norm_weight,
     executor.add_logits(std::move(op));
 }
 
+int observe(Executor& executor, int x, int norm_weight, float epsilon) {
+    auto op = std::make_unique<nextn::Observe>();
+    op->x = executor.buffer(x);
+    op->norm = norm_of(executor, norm_weight, epsilon, op->x.width);
+    op->sums.assign(static_cast<size_t>(op->x.width), 0.0);
+    return executor.add_observer(std::move(op));
+}
+
+int64_t read_observed(const Executor& executor, int number, DoublesOut out) {
+    const nextn::Observe& observer = executor.observer(number);
+    require(out.shape(0) == observer.sums.size(), "[observe] the array does not fit");
+    std::copy(observer.sums.begin(), observer.sums.end(), out.data());
+    return observer.rows;
+}
+
 void concat(Executor& executor, int out, int a, int b) {
     auto op = std::make_unique<nextn::Concat>();
     op->out = executor.buffer(out);
@@ -312,32 +329,62 @@ void read_hidden(Executor& executor, int layer, Ints blocks, HiddenOut out) {
     }
 }
 
-// The rows were checked by nextn.backends.base.check_rows.
-nextn::StepRows step_rows(Ints tokens, Ints positions, Ints slots, Bools wants, Tables tables) {
+// The blocks of the first `end` positions of a sequence.
+void require_blocks(const Executor& executor, const int32_t* table, int64_t end) {
+    const int64_t blocks = (end + nextn::kCacheBlockTokens - 1) / nextn::kCacheBlockTokens;
+    for (int64_t i = 0; i < blocks; ++i) {
+        require(table[i] >= 0 && table[i] < executor.block_count(),
+                "[step] a block id is outside the cache");
+    }
+}
+
+// The rows of a step, by the rules of nextn.backends.base.check_rows, which says the same in
+// Python.
+nextn::StepRows step_rows(const Executor& executor, Ints tokens, Ints positions, Ints slots,
+                          Bools wants, Tables tables, size_t vocab_size) {
+    const size_t count = tokens.shape(0);
+    require(count > 0 && count <= static_cast<size_t>(executor.max_rows()),
+            "[step] no rows, or more than the executor takes");
+    require(positions.shape(0) == count && slots.shape(0) == count && wants.shape(0) == count,
+            "[step] the arrays of the rows differ in length");
     nextn::StepRows rows{};
-    rows.count = static_cast<int>(tokens.shape(0));
+    rows.count = static_cast<int>(count);
     rows.tokens = tokens.data();
     rows.positions = positions.data();
+    std::vector<bool> seen(tables.shape(0));
     for (int row = 0; row < rows.count; ++row) {
         const int32_t slot = slots.data()[row];
+        const int32_t position = positions.data()[row];
+        require(rows.tokens[row] >= 0 && static_cast<size_t>(rows.tokens[row]) < vocab_size,
+                "[step] a token id is outside the vocabulary");
+        require(slot >= 0 && static_cast<size_t>(slot) < tables.shape(0),
+                "[step] a slot has no block table");
+        require(position >= 0 &&
+                    static_cast<size_t>(position) / nextn::kCacheBlockTokens < tables.shape(1),
+                "[step] a position lies outside its block table");
         if (row == 0 || slots.data()[row - 1] != slot) {
+            require(!seen[slot], "[step] the rows of a slot are not contiguous");
+            seen[slot] = true;
             const int32_t* table = tables.data() + static_cast<size_t>(slot) * tables.shape(1);
-            rows.segments.push_back({row, 0, positions.data()[row], table});
+            rows.segments.push_back({row, 0, position, table});
+        } else {
+            require(position == positions.data()[row - 1] + 1,
+                    "[step] the positions of a slot are not consecutive");
         }
         ++rows.segments.back().rows;
         if (wants.data()[row]) rows.logits_rows.push_back(row);
+    }
+    for (const nextn::Segment& segment : rows.segments) {
+        require_blocks(executor, segment.table, segment.position + segment.rows);
     }
     return rows;
 }
 
 LogitsArray step(Executor& executor, Ints tokens, Ints positions, Ints slots, Bools wants,
                  Tables tables, size_t vocab_size) {
-    const size_t count = tokens.shape(0);
-    require(count > 0 && count <= static_cast<size_t>(executor.max_rows()) &&
-                positions.shape(0) == count && slots.shape(0) == count && wants.shape(0) == count,
-            "[step] the arrays of the rows do not fit");
     require(vocab_size <= executor.logits_stride(), "[step] the vocabulary is smaller");
-    const nextn::StepRows rows = step_rows(tokens, positions, slots, wants, tables);
+    const nextn::StepRows rows =
+        step_rows(executor, tokens, positions, slots, wants, tables, vocab_size);
     const float* result;
     {
         nb::gil_scoped_release release;
@@ -347,17 +394,13 @@ LogitsArray step(Executor& executor, Ints tokens, Ints positions, Ints slots, Bo
                        nb::find(executor), {static_cast<int64_t>(executor.logits_stride()), 1});
 }
 
-// The request was checked by nextn.backends.drafting.check_chains; what memory safety rests on is
-// checked here, too.
+// The rules of the chains are those of nextn.backends.drafting.check_chains.
 void draft(Executor& executor, Ints tokens, Ints positions, Ints slots, Bools wants, Tables tables,
-           Ints depths, Doubles temperature, Ints top_k, Doubles top_p, Doubles min_p, Seeds seeds,
-           Doubles least, Chances chances, IntsOut out_tokens, FloatsOut out_chances,
-           FloatsOut out_probabilities, CountsOut out_counts) {
-    const size_t count = tokens.shape(0);
-    require(count > 0 && count <= static_cast<size_t>(executor.max_rows()) &&
-                positions.shape(0) == count && slots.shape(0) == count && wants.shape(0) == count,
-            "[draft] the arrays of the rows do not fit");
-    const nextn::StepRows rows = step_rows(tokens, positions, slots, wants, tables);
+           size_t vocab_size, Ints depths, Doubles temperature, Ints top_k, Doubles top_p,
+           Doubles min_p, Seeds seeds, Doubles least, Chances chances, IntsOut out_tokens,
+           FloatsOut out_chances, FloatsOut out_probabilities, CountsOut out_counts) {
+    const nextn::StepRows rows =
+        step_rows(executor, tokens, positions, slots, wants, tables, vocab_size);
     const size_t chains = rows.logits_rows.size();
     require(depths.shape(0) == chains && temperature.shape(0) == chains &&
                 top_k.shape(0) == chains && top_p.shape(0) == chains && min_p.shape(0) == chains &&
@@ -379,11 +422,19 @@ void draft(Executor& executor, Ints tokens, Ints positions, Ints slots, Bools wa
     const size_t table = chances.shape(1) * chances.shape(2);
     for (size_t i = 0; i < chains; ++i) {
         const int depth = depths.data()[i];
-        const int64_t end = int64_t{rows.positions[rows.logits_rows[i]]} + depth;
-        require(depth > 0 && static_cast<size_t>(depth) <= stride &&
-                    end <= static_cast<int64_t>(tables.shape(1)) * nextn::kCacheBlockTokens,
-                "[draft] a chain leaves its results or its block table");
-        require(temperature.data()[i] >= 0.0, "[draft] a temperature is negative");
+        const int row = rows.logits_rows[i];
+        const int32_t slot = slots.data()[row];
+        require(row + 1 == rows.count || slots.data()[row + 1] != slot,
+                "[draft] a row that wants logits is not the last of its slot");
+        const int64_t end = int64_t{rows.positions[row]} + depth;
+        require(depth > 0, "[draft] a depth is below 1");
+        require(static_cast<size_t>(depth) <= stride, "[draft] the results do not fit");
+        require(end <= static_cast<int64_t>(tables.shape(1)) * nextn::kCacheBlockTokens,
+                "[draft] a chain leaves its block table");
+        require_blocks(executor, tables.data() + static_cast<size_t>(slot) * tables.shape(1), end);
+        require(temperature.data()[i] >= 0.0 && std::isfinite(temperature.data()[i]),
+                "[draft] a temperature is negative or not finite");
+        require(top_k.data()[i] >= 0, "[draft] a top_k is below 0");
         request.chains.push_back({depth,
                                   {temperature.data()[i], top_k.data()[i], top_p.data()[i],
                                    min_p.data()[i], seeds.data()[i]},
@@ -443,6 +494,8 @@ void bind_executor(nb::module_& m) {
         .def("attend", &attend, "out"_a, "query"_a, "key"_a, "value"_a, "layer"_a, "heads"_a,
              "scale"_a, "window"_a, "query_norm"_a, "key_norm"_a, "epsilon"_a, "rotary"_a)
         .def("logits", &logits, "x"_a, "matrix"_a, "scale"_a, "norm_weight"_a, "epsilon"_a)
+        .def("observe", &observe, "x"_a, "norm_weight"_a, "epsilon"_a)
+        .def("read_observed", &read_observed, "number"_a, "out"_a.noconvert())
         .def("concat", &concat, "out"_a, "a"_a, "b"_a)
         .def("add_hidden_layer", &add_hidden_layer, "width"_a)
         .def("store_hidden", &store_hidden, "x"_a, "layer"_a, "only_wanted"_a)
@@ -456,11 +509,11 @@ void bind_executor(nb::module_& m) {
              "vocab_size"_a, nb::rv_policy::reference)
         .def("draft", &draft, "tokens"_a.noconvert(), "positions"_a.noconvert(),
              "slots"_a.noconvert(), "wants_logits"_a.noconvert(), "block_tables"_a.noconvert(),
-             "depths"_a.noconvert(), "temperature"_a.noconvert(), "top_k"_a.noconvert(),
-             "top_p"_a.noconvert(), "min_p"_a.noconvert(), "seeds"_a.noconvert(),
-             "least"_a.noconvert(), "chances"_a.noconvert(), "out_tokens"_a.noconvert(),
-             "out_chances"_a.noconvert(), "out_probabilities"_a.noconvert(),
-             "out_counts"_a.noconvert())
+             "vocab_size"_a, "depths"_a.noconvert(), "temperature"_a.noconvert(),
+             "top_k"_a.noconvert(), "top_p"_a.noconvert(), "min_p"_a.noconvert(),
+             "seeds"_a.noconvert(), "least"_a.noconvert(), "chances"_a.noconvert(),
+             "out_tokens"_a.noconvert(), "out_chances"_a.noconvert(),
+             "out_probabilities"_a.noconvert(), "out_counts"_a.noconvert())
         .def_prop_ro("weight_bytes", &Executor::weight_bytes)
         .def_prop_ro("cache_bytes", &Executor::cache_bytes);
 }

@@ -9,15 +9,17 @@ namespace nb = nanobind;
 
 void bind_executor(nb::module_& m);
 void bind_formats(nb::module_& m);
+void bind_quantise(nb::module_& m);
 void bind_roofline(nb::module_& m);
 void bind_sampling(nb::module_& m);
 
 NB_MODULE(_native, m) {
-    m.doc() = "The native parts of nextn: executor, block formats, sampling, roofline.";
+    m.doc() = "The native parts of nextn: executor, block formats, quantisers, sampling, roofline.";
     m.def("available_kernels", &nextn::available_kernels,
           "Names of the kernel sets that this processor can run, the best one first.");
     bind_executor(m);
     bind_formats(m);
+    bind_quantise(m);
     bind_roofline(m);
     bind_sampling(m);
 }

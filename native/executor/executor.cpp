@@ -125,6 +125,12 @@ void Executor::add_logits(std::unique_ptr<Logits> operation) {
     building_->logits_columns = columns;
 }
 
+int Executor::add_observer(std::unique_ptr<Observe> operation) {
+    observers_.push_back(operation.get());
+    add_operation(std::move(operation));
+    return static_cast<int>(observers_.size()) - 1;
+}
+
 void Executor::finish() {
     if (finished_) throw std::logic_error("[executor] finished twice");
     if (has_head() && head_vocab_ > head_.logits_columns) {

@@ -63,6 +63,7 @@ public:
     void begin_head(int vocab_size, std::vector<int32_t> token_ids);
     void add_operation(std::unique_ptr<StepOperation> operation);
     void add_logits(std::unique_ptr<Logits> operation);
+    int add_observer(std::unique_ptr<Observe> operation);
 
     const Buffer& buffer(int index) const { return buffers_.at(index); }
     const PackedMatrix& matrix(int index) const { return *matrices_.at(index); }
@@ -70,6 +71,7 @@ public:
     const float* vector(int index, int width) const;
     RotaryTable& rotary(int index) { return *rotaries_.at(index); }
     const CacheLayer& cache_layer(int index) const { return *cache_layers_.at(index); }
+    const Observe& observer(int index) const { return *observers_.at(index); }
     const HiddenLayer& hidden_layer(int index) const { return *hidden_layers_.at(index); }
 
     // Allocates what depends on all operations; to be called once, after the last one was added,
@@ -129,6 +131,7 @@ private:
     std::vector<std::unique_ptr<RotaryTable>> rotaries_;
     std::vector<std::unique_ptr<CacheLayer>> cache_layers_;
     std::vector<std::unique_ptr<HiddenLayer>> hidden_layers_;
+    std::vector<const Observe*> observers_;
     Memory cache_;
     Program trunk_;
     Program head_;

@@ -164,6 +164,36 @@ void Linear::run(StepContext& context, int thread) {
     }
 }
 
+void Observe::reserve(Scratch& scratch, int max_rows) {
+    if (norm.weight == nullptr) return;
+    const size_t bytes = static_cast<size_t>(max_rows) * x.stride * sizeof(float);
+    if (scratch.observed.bytes() < bytes) scratch.observed = Memory(bytes);
+}
+
+void Observe::run(StepContext& context, int thread) {
+    const float* values = x.data;
+    if (norm.weight != nullptr) {
+        float* normed = context.scratch.observed.as<float>();
+        const Share share = rows_of(context, thread);
+        for (int row = share.begin; row < share.end; ++row) {
+            context.kernels.rms_norm(x.row(row), norm.weight, x.width, norm.epsilon, nullptr,
+                                     normed + static_cast<size_t>(row) * x.stride);
+        }
+        context.pool.barrier();
+        values = normed;
+    }
+    // Every column is summed by one thread, in the order of the rows.
+    const Share columns = share_of(x.width, thread, context.threads);
+    for (int row = 0; row < context.rows.count; ++row) {
+        const float* from = values + static_cast<size_t>(row) * x.stride;
+        for (int column = columns.begin; column < columns.end; ++column) {
+            const double value = from[column];
+            sums[static_cast<size_t>(column)] += value * value;
+        }
+    }
+    if (thread == 0) rows += context.rows.count;
+}
+
 void Logits::reserve(Scratch& scratch, int max_rows) {
     // What is lost here goes straight into the probabilities: two fifths of the whole executor's
     // divergence from exact arithmetic came from this one operation with coarse scales.

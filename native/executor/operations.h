@@ -133,6 +133,16 @@ struct Logits final : StepOperation {
     void run(StepContext& context, int thread) override;
 };
 
+// Sums up the squares of the (normed) rows of x, column by column.
+struct Observe final : StepOperation {
+    Buffer x;
+    NormParameters norm;
+    std::vector<double> sums;  // [x.width]
+    int64_t rows = 0;
+    void reserve(Scratch& scratch, int max_rows) override;
+    void run(StepContext& context, int thread) override;
+};
+
 struct Attend final : StepOperation {
     Buffer out, query, key, value;
     const CacheLayer* cache;

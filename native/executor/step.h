@@ -124,6 +124,7 @@ struct Scratch {
     std::vector<ActivationScratch> private_;  // one for each thread, for few rows
     std::vector<Memory> norm_rows;            // one row for each thread
     Memory attend_states;                     // partial results of split attention
+    Memory observed;                          // normed rows of an observer
 };
 
 struct StepContext {

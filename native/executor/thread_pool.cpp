@@ -14,7 +14,9 @@ namespace nextn {
 
 namespace {
 
-// Spins before a waiting thread gives its core away at a barrier: some 50 microseconds.
+// Spins before a thread sleeps at a barrier: some 50 microseconds. One that sleeps is given a core
+// as soon as it is woken, where one that spins on or yields loses whole time slices to busy
+// programs.
 constexpr int kBarrierSpins = 2000;
 
 // How long a thread spins for the next work before it sleeps: to wake it takes a tenth of a
@@ -37,20 +39,27 @@ void SpinBarrier::wait() {
     const uint32_t generation = generation_.load(std::memory_order_acquire);
     if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == count_) {
         arrived_.store(0, std::memory_order_relaxed);
-        generation_.store(generation + 1, std::memory_order_release);
+        // In one order for all threads: either this one sees who sleeps, or who goes to sleep sees
+        // that it need not.
+        generation_.store(generation + 1, std::memory_order_seq_cst);
+        if (sleepers_.load(std::memory_order_seq_cst) != 0) sleep_.wake_all();
         return;
     }
-    for (int spins = 0; generation_.load(std::memory_order_acquire) == generation; ++spins) {
-        if (spins < kBarrierSpins) {
-            pause_briefly();
-        } else {
-            std::this_thread::yield();
-        }
+    for (int spins = 0; spins < kBarrierSpins; ++spins) {
+        if (generation_.load(std::memory_order_acquire) != generation) return;
+        pause_briefly();
     }
+    std::unique_lock<std::mutex> lock(sleep_.mutex);
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    sleep_.wake.wait(lock, [&] { return generation_.load() != generation; });
+    sleepers_.fetch_sub(1, std::memory_order_seq_cst);
 }
 
 ThreadPool::ThreadPool(int threads)
-    : threads_(threads), process_(getpid()), barrier_(threads), finished_(threads) {
+    : threads_(threads),
+      process_(getpid()),
+      barrier_(threads, *sleep_),
+      finished_(threads, *sleep_) {
     try {
         for (int thread = 1; thread < threads; ++thread) {
             workers_.emplace_back([this, thread] { worker(thread); });
@@ -72,12 +81,9 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::stop() {
-    {
-        const std::lock_guard<std::mutex> lock(sleep_->mutex);
-        stopping_.store(true);
-        job_.fetch_add(1);
-    }
-    sleep_->wake.notify_all();
+    stopping_.store(true);
+    job_.fetch_add(1);
+    sleep_->wake_all();
     for (std::thread& thread : workers_) thread.join();
 }
 
@@ -87,11 +93,8 @@ void ThreadPool::run(const std::function<void(int)>& work) {
             "[executor] this process was forked after the model was loaded; load it again here");
     }
     work_ = &work;
-    {
-        const std::lock_guard<std::mutex> lock(sleep_->mutex);
-        job_.fetch_add(1, std::memory_order_release);
-    }
-    sleep_->wake.notify_all();
+    job_.fetch_add(1, std::memory_order_release);
+    sleep_->wake_all();
     work(0);
     finished_.wait();
 }

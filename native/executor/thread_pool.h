@@ -11,17 +11,34 @@
 
 namespace nextn {
 
-// A barrier for threads that are expected within microseconds: spins, then yields.
+// Where threads sleep that have spun for long enough.
+struct Sleep {
+    std::mutex mutex;
+    std::condition_variable wake;
+
+    // To be called after a change that others may sleep for. Whoever looked before the change holds
+    // the mutex until it sleeps.
+    void wake_all() {
+        {
+            const std::lock_guard<std::mutex> lock(mutex);
+        }
+        wake.notify_all();
+    }
+};
+
+// A barrier for threads that are expected within microseconds: spins, then sleeps.
 class SpinBarrier {
 public:
-    explicit SpinBarrier(int count) : count_(count) {}
+    SpinBarrier(int count, Sleep& sleep) : count_(count), sleep_(sleep) {}
 
     void wait();
 
 private:
     const int count_;
+    Sleep& sleep_;
     std::atomic<int> arrived_{0};
     std::atomic<uint32_t> generation_{0};
+    std::atomic<int> sleepers_{0};
 };
 
 class ThreadPool {
@@ -48,16 +65,12 @@ private:
 
     const int threads_;
     const long process_;
+    std::unique_ptr<Sleep> sleep_ = std::make_unique<Sleep>();
     SpinBarrier barrier_;
     SpinBarrier finished_;
     const std::function<void(int)>* work_ = nullptr;
     std::atomic<uint64_t> job_{0};
     std::atomic<bool> stopping_{false};
-    struct Sleep {
-        std::mutex mutex;
-        std::condition_variable wake;
-    };
-    std::unique_ptr<Sleep> sleep_ = std::make_unique<Sleep>();
     std::vector<std::thread> workers_;
 };
 

@@ -240,6 +240,14 @@ float half_of_e8m0(uint8_t bits) {
     return value;
 }
 
+void pack_k_scales(const uint8_t* scales, const uint8_t* minima, uint8_t* packed) {
+    for (int j = 0; j < 4; ++j) {
+        packed[j] = static_cast<uint8_t>(scales[j] | (scales[j + 4] >> 4) << 6);
+        packed[j + 4] = static_cast<uint8_t>(minima[j] | (minima[j + 4] >> 4) << 6);
+        packed[j + 8] = static_cast<uint8_t>((scales[j + 4] & 15) | (minima[j + 4] & 15) << 4);
+    }
+}
+
 void decode_row(BlockType type, const uint8_t* row, int64_t columns, float* out) {
     const BlockSize size = block_size(type);
     for (int64_t i = 0; i < columns; i += size.elements, row += size.bytes, out += size.elements) {

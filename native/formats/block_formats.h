@@ -70,6 +70,9 @@ inline ScaleMin k_scale_min(const uint8_t* packed, int j) {
             static_cast<uint8_t>((packed[j + 4] >> 4) | (packed[j] >> 6) << 4)};
 }
 
+// The 12 bytes from which k_scale_min reads: eight 6-bit scales and minima.
+void pack_k_scales(const uint8_t* scales, const uint8_t* minima, uint8_t* packed);
+
 // The 6-bit scale (0..63) of 16 elements, group j (0..15), from the 12 bytes of a Q3_K block.
 inline int q3_scale(const uint8_t* packed, int j) {
     const int low = packed[j % 8] >> (4 * (j / 8)) & 15;

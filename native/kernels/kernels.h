@@ -121,6 +121,12 @@ struct KernelTable {
     // For measurements of the machine; see kernels/roofline.inl. Vectors have 64 bytes.
     int32_t (*read_vectors)(const uint8_t* data, size_t vectors);
     int32_t (*dot_rounds)(const uint8_t* data, size_t rounds);
+    // As decode_row of formats/, which it calls for all but plain floats.
+    void (*decode_row)(BlockType type, const uint8_t* row, int64_t columns, float* out);
+    // Writes a row of whole blocks; see kernels/encode/row.inl. `importance` is null, or says of
+    // each column how much an error there weighs: above zero, about 1 on average.
+    void (*encode_row)(BlockType type, const float* x, const float* importance, int64_t columns,
+                       uint8_t* out);
 };
 
 const KernelTable& scalar_kernels();

@@ -16,6 +16,12 @@ namespace scalar {
 #include "kernels/cache.inl"
 #include "kernels/attention.inl"
 #include "kernels/roofline.inl"
+#include "kernels/encode/search.inl"
+#include "kernels/encode/plain.inl"
+#include "kernels/encode/symmetric.inl"
+#include "kernels/encode/affine.inl"
+#include "kernels/encode/codebook.inl"
+#include "kernels/encode/row.inl"
 #include "kernels/table.inl"
 // clang-format on
 

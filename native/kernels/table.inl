@@ -17,5 +17,7 @@ static KernelTable make_table(const char* name) {
     table.add = add;
     table.read_vectors = read_vectors;
     table.dot_rounds = dot_rounds;
+    table.decode_row = decode_floats;
+    table.encode_row = encode_row;
     return table;
 }

@@ -37,6 +37,11 @@ NEXTN_INLINE F f_abs(F x) {
     const __m256 sign = _mm256_set1_ps(-0.0F);
     return {_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b)};
 }
+NEXTN_INLINE F f_sqrt(F x) { return {_mm256_sqrt_ps(x.a), _mm256_sqrt_ps(x.b)}; }
+NEXTN_INLINE F f_where_above(F x, F y, F amount) {
+    return {_mm256_and_ps(_mm256_cmp_ps(x.a, y.a, _CMP_GT_OQ), amount.a),
+            _mm256_and_ps(_mm256_cmp_ps(x.b, y.b, _CMP_GT_OQ), amount.b)};
+}
 NEXTN_INLINE F f_fma(F x, F y, F z) {
     return {_mm256_fmadd_ps(x.a, y.a, z.a), _mm256_fmadd_ps(x.b, y.b, z.b)};
 }

@@ -30,6 +30,10 @@ NEXTN_INLINE F f_div(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
 NEXTN_INLINE F f_max(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
 NEXTN_INLINE F f_min(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
 NEXTN_INLINE F f_abs(F a) { return {_mm512_abs_ps(a.v)}; }
+NEXTN_INLINE F f_sqrt(F a) { return {_mm512_sqrt_ps(a.v)}; }
+NEXTN_INLINE F f_where_above(F a, F b, F amount) {
+    return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ), amount.v)};
+}
 NEXTN_INLINE F f_fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 NEXTN_INLINE float f_sum(F x) { return _mm512_reduce_add_ps(x.v); }
 NEXTN_INLINE float f_highest(F x) { return _mm512_reduce_max_ps(x.v); }

@@ -59,6 +59,13 @@ static inline F f_min(const F& a, const F& b) {
 static inline F f_abs(const F& a) {
     return lanes<F>([&](int i) { return a.v[i] < 0.0F ? -a.v[i] : a.v[i]; });
 }
+static inline F f_sqrt(const F& a) {
+    return lanes<F>([&](int i) { return __builtin_sqrtf(a.v[i]); });
+}
+// `amount` where a > b, else 0.
+static inline F f_where_above(const F& a, const F& b, const F& amount) {
+    return lanes<F>([&](int i) { return a.v[i] > b.v[i] ? amount.v[i] : 0.0F; });
+}
 // a * b + c, here with two roundings.
 static inline F f_fma(const F& a, const F& b, const F& c) {
     return lanes<F>([&](int i) { return a.v[i] * b.v[i] + c.v[i]; });

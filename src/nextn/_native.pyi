@@ -29,6 +29,20 @@ def available_kernels() -> list[str]: ...
 # native/bindings/formats.cpp
 def decode_blocks(type_id: int, data: NDArray[np.uint8], out: NDArray[np.float32]) -> None: ...
 
+# native/bindings/quantise.cpp
+def quantise_blocks(
+    source_type_id: int,
+    source: NDArray[np.uint8],
+    type_id: int,
+    columns: int,
+    importance: NDArray[np.float32] | None,
+    out: NDArray[np.uint8],
+    threads: int,
+    kernels: str,
+    lattice: bool = False,
+) -> int: ...
+def count_q4_0_lattice_blocks(values: NDArray[np.float32]) -> int: ...
+
 # native/bindings/roofline.cpp
 def time_reads(data: NDArray[np.uint8], threads: int, passes: int, kernels: str) -> list[float]:
     """Seconds of each of some passes in which the threads together read `data` once."""
@@ -101,6 +115,9 @@ class Executor:
     def logits(
         self, x: int, matrix: int, scale: float, norm_weight: int, epsilon: float
     ) -> None: ...
+    def observe(self, x: int, norm_weight: int, epsilon: float) -> int: ...
+    def read_observed(self, number: int, out: NDArray[np.float64]) -> int:
+        """Copy the sums of squares that an observer has, and return of how many rows they are."""
     def concat(self, out: int, a: int, b: int) -> None: ...
     def add_hidden_layer(self, width: int) -> int: ...
     def store_hidden(self, x: int, layer: int, only_wanted: bool) -> None: ...
@@ -127,6 +144,7 @@ class Executor:
         slots: NDArray[np.int32],
         wants_logits: NDArray[np.bool_],
         block_tables: NDArray[np.int32],
+        vocab_size: int,
         depths: NDArray[np.int32],
         temperature: NDArray[np.float64],
         top_k: NDArray[np.int32],

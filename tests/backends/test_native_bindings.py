@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nextn import _native
+from nextn.backends import Rows, check_rows
 
 F32, Q4_0 = 0, 2
-WIDTH, VOCAB, ROWS = 32, 40, 4
+WIDTH, VOCAB, ROWS, BLOCKS = 32, 40, 4, 2
 
 
 def unfinished() -> _native.Executor:
     """Buffers 0 and 1 of 32 columns, buffer 2 of 64; matrix 0 [40, 32]; vectors 0 [32], 1 [16]."""
-    executor = _native.Executor(1, ROWS, 2, "scalar", "f16")
+    executor = _native.Executor(1, ROWS, BLOCKS, "scalar", "f16")
     for width in (WIDTH, WIDTH, 2 * WIDTH):
         executor.add_buffer(width)
     executor.add_matrix(F32, VOCAB, WIDTH, np.zeros(VOCAB * WIDTH * 4, np.uint8), False)
@@ -140,8 +144,8 @@ def finished() -> _native.Executor:
 
 def test_the_order_of_building_and_stepping_is_enforced() -> None:
     executor = unfinished()
-    with pytest.raises(RuntimeError, match="before the last operation"):
-        step(executor, vocab_size=0)
+    with pytest.raises(ValueError, match="vocabulary is smaller"):
+        step(executor)
     executor = finished()
     assert step(executor).shape == (1, VOCAB)
     with pytest.raises(RuntimeError, match="after the last one"):
@@ -193,6 +197,7 @@ def draft(executor: _native.Executor, **changes: Any) -> dict[str, Any]:
         "slots": np.zeros(2, np.int32),
         "wants_logits": np.array([False, True]),
         "block_tables": np.zeros((1, 1), np.int32),
+        "vocab_size": VOCAB,
         "depths": np.array([3], np.int32),
         "temperature": np.zeros(1),
         "top_k": np.zeros(1, np.int32),
@@ -236,6 +241,9 @@ def test_a_head_is_built_after_the_trunk_and_once() -> None:
         {"depths": np.array([4], np.int32)},
         {"depths": np.array([0], np.int32)},
         {"depths": np.array([1, 1], np.int32)},
+        {"top_k": np.array([-1], np.int32)},
+        {"temperature": np.full(1, np.inf)},
+        {"vocab_size": 0},
         {"positions": np.array([30, 31], np.int32)},
         {"temperature": np.full(1, -1.0)},
         {"temperature": np.zeros(1, np.float32)},
@@ -253,3 +261,45 @@ def test_a_head_is_built_after_the_trunk_and_once() -> None:
 def test_arrays_of_a_draft_that_do_not_fit_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError)):
         draft(headed(), **changes)
+
+
+near = st.integers(-1, 2)
+edges = st.sampled_from([-1, 0, 1, 31, 32, 33, 63, 64, 2**31 - 1])
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    runs=st.lists(st.tuples(near, edges, st.integers(1, 2), near), max_size=3),
+    broken=st.none() | st.tuples(st.integers(0, 3), st.sampled_from([-1, 0, 1, VOCAB, 2**31 - 1])),
+    tables=st.lists(
+        st.lists(st.sampled_from([-1, 0, 1, BLOCKS, 2**31 - 1]), min_size=2, max_size=2), max_size=3
+    ),
+)
+def test_rows_are_refused_exactly_where_python_refuses_them(
+    runs: list[tuple[int, int, int, int]],
+    broken: tuple[int, int] | None,
+    tables: list[list[int]],
+) -> None:
+    slots, positions, tokens = [], [], []
+    for slot, position, count, token in runs:
+        slots += [slot] * count
+        positions += [min(position + i, 2**31 - 1) for i in range(count)]
+        tokens += [token] * count
+    if broken is not None and broken[0] < len(tokens):
+        tokens[broken[0]] = broken[1]
+    arrays = {
+        "tokens": np.array(tokens, np.int32),
+        "positions": np.array(positions, np.int32),
+        "slots": np.array(slots, np.int32),
+        "wants_logits": np.zeros(len(tokens), np.bool_),
+        "block_tables": np.array(tables, np.int32).reshape(-1, 2),
+    }
+    limits = SimpleNamespace(max_rows=ROWS, block_count=BLOCKS, vocab_size=VOCAB)
+    executor = finished()
+    try:
+        check_rows(Rows(**arrays), limits)
+    except ValueError:
+        with pytest.raises(ValueError, match=r"\[step\]"):
+            step(executor, **arrays)
+    else:
+        step(executor, **arrays)

@@ -8,7 +8,7 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 
 from nextn.errors import OutputError, UnsupportedModelError
 from nextn.files import I32, Checkpoint, open_checkpoint
-from nextn.files.block_encoding import F32, Q8_0, encode_f32, encode_q8_0
+from nextn.files.block_encoding import F32, Q8_0, encode
 from nextn.files.gguf.writer import (
     NewTensor,
     TensorBytes,
@@ -36,8 +36,8 @@ def tensors() -> dict[str, TensorBytes]:
     matrix = rng.standard_normal((3, 64)).astype(np.float32)
     ids = np.array([1, 5, 7], "<i4")
     return {
-        "matrix": TensorBytes(matrix.shape, Q8_0, encode_q8_0(matrix)),
-        "vector": TensorBytes((5,), F32, encode_f32(matrix[0, :5])),
+        "matrix": TensorBytes(matrix.shape, Q8_0, encode(Q8_0, matrix)),
+        "vector": TensorBytes((5,), F32, encode(F32, matrix[0, :5])),
         "ids": TensorBytes(ids.shape, I32, ids.view(np.uint8)),
     }
 
@@ -185,7 +185,7 @@ def test_pieces_of_any_kind_make_a_tensor(tmp_path: Path) -> None:
     def pieces() -> list[object]:
         return [data[:1000], bytes(data[1000:1001]), memoryview(data[1001:2048]), data[:0]]
 
-    last = {"later": TensorBytes((4,), F32, encode_f32(np.ones(4, np.float32)))}
+    last = {"later": TensorBytes((4,), F32, encode(F32, np.ones(4, np.float32)))}
     write_gguf(tmp_path / "a.gguf", METADATA, {"a": TensorPieces((512,), F32, pieces), **last})
     with open_checkpoint(tmp_path / "a.gguf") as checkpoint:
         assert checkpoint.tensors["a"].data.tobytes() == data[:2048].tobytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import nextn
 from nextn.server.app import create_app
 from nextn.server.models import Models, ModelSpec
 from nextn.server.run import MAX_HEADER_BYTES, listen, url_of
+from nextn.server.security import Security
 from nextn.server.state import Server, ServerSettings
 from tests.support.tiny_gguf import write_tiny_model
 
@@ -29,11 +30,18 @@ class RunningServer:
         server: its state; belongs to its thread.
     """
 
-    def __init__(self, specs: list[ModelSpec], settings: ServerSettings, **models: Any) -> None:
+    def __init__(
+        self,
+        specs: list[ModelSpec],
+        settings: ServerSettings | None = None,
+        security: Security | None = None,
+        **models: Any,
+    ) -> None:
         self._listener: socket.socket = listen("127.0.0.1", 0)
         self.url = url_of(self._listener)
         self._specs = specs
-        self._settings = settings
+        self._settings = settings or ServerSettings()
+        self._security = security
         self._models = models
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -49,7 +57,8 @@ class RunningServer:
 
     async def _run(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.server = Server(models=Models(self._specs, **self._models), settings=self._settings)
+        models = Models(self._specs, **self._models)
+        self.server = Server(models=models, settings=self._settings, security=self._security)
         self._web = uvicorn.Server(
             uvicorn.Config(
                 create_app(self.server),
@@ -105,6 +114,3 @@ def wide_server(wide_path: Path) -> Iterator[RunningServer]:
     """A server with that model, called "tiny"."""
     with RunningServer([spec(wide_path, context=4096)], ServerSettings()) as running:
         yield running
-
-
-StartServer = Callable[..., RunningServer]

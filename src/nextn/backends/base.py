@@ -47,6 +47,24 @@ class Rows:
     block_tables: NDArray[np.int32]
 
 
+@dataclass(slots=True)
+class Observed:
+    """The inputs that a matrix was given; see `nextn.plan.Observe`.
+
+    Attributes:
+        sums: float64 [columns], sums of squares.
+        rows: how many inputs they are of.
+    """
+
+    sums: NDArray[np.float64]
+    rows: int
+
+    def add(self, sums: NDArray[np.float64], rows: int) -> None:
+        """Take in what was observed elsewhere of the same matrix."""
+        self.sums = self.sums + sums
+        self.rows += rows
+
+
 class Executor(Protocol):
     """Runs the steps of one model.
 
@@ -118,6 +136,13 @@ class Executor(Protocol):
 
         Raises:
             IndexError, ValueError: no such layer or block (a defect of the caller).
+        """
+        ...
+
+    def read_observed(self) -> dict[str, Observed]:
+        """What was observed since the start: by the name of the matrix.
+
+        Empty for plans without `nextn.plan.Observe`.
         """
         ...
 

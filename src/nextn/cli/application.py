@@ -15,7 +15,8 @@ from nextn.cli.text import one_line
 from nextn.errors import NextnError
 
 VERBS = (
-    "run", "serve", "pull", "list", "show", "convert", "compare", "bench", "train", "mtp", "env",
+    "run", "serve", "pull", "list", "show", "convert", "compare", "bench", "train", "mtp",
+    "quantize", "imatrix", "env",
 )  # fmt: skip
 """Every verb; its file, or its folder of further verbs, has the same name."""
 

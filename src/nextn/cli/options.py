@@ -19,7 +19,7 @@ _OUTPUT = "Output"
 _LOGIT_BIAS = re.compile(r"(?P<token>\d+)(?P<bias>[+-].+)")
 
 
-def _draft(_context: click.Context, _parameter: click.Parameter, value: str) -> str | int:
+def draft_setting(_context: click.Context, _parameter: click.Parameter, value: str) -> str | int:
     """`auto`, `off` or a number; 0 is `off`, as elsewhere."""
     if value in ("auto", "off"):
         return value
@@ -185,7 +185,7 @@ writing_options = together(
         "--mtp",
         "--draft",
         "draft",
-        callback=_draft,
+        callback=draft_setting,
         metavar="[auto|off|N]",
         default="auto",
         show_default=True,

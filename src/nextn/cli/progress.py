@@ -105,7 +105,8 @@ class ProgressDisplay:
         seconds, before = now - self._begun[0], self._begun[1]
         if self._speed and seconds > 0 and done > before:
             rate = (done - before) / seconds
-            amount += f", {rate:,.0f} per second"
+            spoken = bytes_text(rate) if self._counted is None else f"{rate:,.0f}"
+            amount += f", {spoken} per second"
             if total is not None and total > done:
                 amount += f", {seconds_text((total - done) / rate)} left"
         print(f"{activity}: {amount}" if done else activity, file=self._stream, flush=True)
@@ -136,7 +137,7 @@ def _make_bar(stream: TextIO, counted: str | None, speed: bool) -> Progress:
         if counted is None
         else (MofNCompleteColumn(), TextColumn(counted))
     )
-    if speed:
+    if speed and counted is not None:
         amounts = (*amounts, TextColumn("{task.speed:,.0f}/s"))
     return Progress(
         TextColumn("{task.description}", markup=False),

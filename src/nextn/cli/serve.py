@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from nextn.cli.command import Verb, debug_option, option
-from nextn.cli.options import SAMPLING_NAMES, loading_options, sampling_options
+from nextn.cli.command import Verb, debug_option
+from nextn.cli.options import (
+    SAMPLING_NAMES,
+    check_settings,
+    loading_options,
+    sampling_options,
+)
+from nextn.cli.serve_options import access_options, server_options
 from nextn.errors import RequestError
 
 if TYPE_CHECKING:
+    from nextn.files.sources import ModelSource
     from nextn.model import Model
     from nextn.server.models import ModelSpec
+    from nextn.server.security import Security
     from nextn.server.state import Server
-
-_SERVER = "Server"
 
 
 @click.command(
@@ -24,64 +30,96 @@ _SERVER = "Server"
     name="serve",
     examples=(
         "nextn serve",
-        "nextn serve smollm2 --port 9000",
+        "nextn serve smollm2 gemma3-270m --models-max 2",
+        "nextn serve model.gguf --host 0.0.0.0 --api-key-file keys.txt",
     ),
 )
 @click.argument("names", nargs=-1, metavar="[MODEL]...")
-@option(_SERVER, "--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@option(
-    _SERVER,
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8080,
-    show_default=True,
-    help="Port to listen on; 0 takes a free one.",
-)
-@option(
-    _SERVER,
-    "-np",
-    "--parallel",
-    type=click.IntRange(1, 64),
-    default=8,
-    show_default=True,
-    metavar="N",
-    help="Texts that are written at a time; more wait.",
-)
+@server_options
+@access_options
 @loading_options
 @sampling_options
 @debug_option
 def command(names: tuple[str, ...], **options: Any) -> int:
     """Answer other programs over HTTP.
 
-    The models are named as for `nextn run`; without any it is smollm2. It speaks the API of OpenAI
-    at http://HOST:PORT/v1. Sampling options are what a request gets that does not say.
+    The models are named as for `nextn run`; without any it is smollm2. The first one is loaded at
+    once. Sampling options are for requests that do not say.
+
+    It speaks the API of OpenAI at http://HOST:PORT/v1; /openapi.json lists everything. Ctrl-C, or
+    SIGTERM, waits for texts that are being written; a second one ends them.
     """
+    defaults = {name: options[name] for name in _DEFAULTS}
+    check_settings({**defaults, "draft": options["draft"]})
+
     from nextn.cli.loading import head_lines
     from nextn.cli.output import say
     from nextn.cli.text import one_line
+    from nextn.server.journal import configure_logging
     from nextn.server.models import Models
     from nextn.server.run import listen, run_server, url_of
     from nextn.server.state import Server, ServerSettings
 
-    given = ([options["model"]] if options["model"] else []) + list(names)
-    specs = _find_models(given, options)
+    security = _security(options)
+    specs = _find_models(([options["model"]] if options["model"] else []) + list(names), options)
+    configure_logging(options["log_style"])
     listener = listen(options["host"], options["port"])
-    settings = ServerSettings(defaults={name: options[name] for name in _DEFAULTS})
+    settings = ServerSettings(
+        defaults=defaults,
+        draft=options["draft"],
+        ping_seconds=options["sse_ping_interval"],
+        max_waiting=options["max_queue"],
+    )
 
     def create() -> Server:
-        return Server(models=Models(specs), settings=settings)
+        keep_alive = options["keep_alive"]
+        models = Models(
+            specs,
+            most_loaded=options["models_max"],
+            keep_alive=None if keep_alive < 0 else keep_alive,
+        )
+        return Server(models=models, settings=settings, security=security)
 
     def say_ready(server: Server) -> None:
         loaded = server.models.loaded[server.models.default]
-        for line in head_lines(loaded.model):
-            say(one_line(line))
-        say(one_line(f"{loaded.name} is ready at {url_of(listener)}"))
+        if options["log_style"] == "text":
+            for line in head_lines(loaded.model):
+                say(one_line(line))
+            say(one_line(f"{loaded.name} is ready at {url_of(listener)}"))
 
     run_server(create, listener, on_ready=say_ready)
     return 0
 
 
-_DEFAULTS = tuple(name for name in SAMPLING_NAMES if name not in ("logprobs", "seed"))
+_DEFAULTS = tuple(name for name in SAMPLING_NAMES if name != "logprobs")
+
+
+def _security(options: dict[str, Any]) -> Security:
+    """Who may ask.
+
+    Raises:
+        RequestError: see `make_security`; or a file of keys without any.
+    """
+    from nextn.server.security import make_security
+
+    keys = list(options["api_keys"])
+    file: TextIO | None = options["api_key_file"]
+    if file is not None:
+        try:
+            lines = [line.strip() for line in file]
+        except (OSError, UnicodeDecodeError) as error:
+            raise RequestError(f"{file.name}: cannot be read: {error}") from error
+        found = [line for line in lines if line and not line.startswith("#")]
+        if not found:
+            raise RequestError(f"{file.name}: no key in it; write one per line")
+        keys += found
+    return make_security(
+        host=options["host"],
+        keys=keys,
+        hosts=options["allowed_hosts"],
+        origins=options["origins"],
+        insecure=options["insecure"],
+    )
 
 
 def _find_models(names: list[str], options: dict[str, Any]) -> list[ModelSpec]:
@@ -95,19 +133,21 @@ def _find_models(names: list[str], options: dict[str, Any]) -> list[ModelSpec]:
     from nextn.files.sources.registry import DEFAULT_MODEL
     from nextn.server.models import ModelSpec
 
-    specs: dict[str, ModelSpec] = {}
+    specs: list[ModelSpec] = []
+    taken: set[str] = set()
     for name in names or [DEFAULT_MODEL]:
         source = find_model(name, offline=options["offline"])
-        if source.name in specs:
-            raise RequestError(f"two models are called {source.name}; give different ones")
+        aliases = {name} - {source.name} | (set() if specs else set(options["aliases"]))
+        for each in (source.name, *aliases):
+            if each in taken:
+                raise RequestError(f"two models are called {each!r}; give different names")
+            taken.add(each)
         load = functools.partial(_load, source, options)
-        specs[source.name] = ModelSpec(
-            name=source.name, load=load, aliases=() if name == source.name else (name,)
-        )
-    return list(specs.values())
+        specs.append(ModelSpec(name=source.name, load=load, aliases=tuple(sorted(aliases))))
+    return specs
 
 
-def _load(source: Any, options: dict[str, Any]) -> Model:
+def _load(source: ModelSource, options: dict[str, Any]) -> Model:
     from nextn.model import load
 
     return load(

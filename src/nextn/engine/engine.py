@@ -120,6 +120,21 @@ class Engine:
         return len(self._scheduler.waiting)
 
     @property
+    def sequences(self) -> list[Sequence]:
+        """The sequences that are being written, oldest first."""
+        return list(self._scheduler.running)
+
+    @property
+    def max_sequences(self) -> int:
+        """Most sequences that are written at a time."""
+        return self._scheduler.max_sequences
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of a sequence, prompt included."""
+        return self._executor.context_length
+
+    @property
     def preemptions(self) -> int:
         """How often a sequence lost its blocks to others, and waited to get them back."""
         return self._scheduler.preemptions

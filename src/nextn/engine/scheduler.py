@@ -32,6 +32,7 @@ class Scheduler:
     Attributes:
         waiting: sequences without blocks, next one first.
         running: sequences with blocks, oldest first.
+        max_sequences: most sequences that run at a time.
         preemptions: how often a running sequence lost its blocks.
     """
 
@@ -49,7 +50,7 @@ class Scheduler:
         self.preemptions = 0
         self._cache = cache
         self._max_rows = max_rows
-        self._max_sequences = max_sequences
+        self.max_sequences = max_sequences
         self._prompt_chunk = prompt_chunk
         self._shared_prompt_chunk = shared_prompt_chunk
 
@@ -119,7 +120,7 @@ class Scheduler:
         self.waiting.appendleft(sequence)
 
     def _admit(self) -> None:
-        while self.waiting and len(self.running) < self._max_sequences:
+        while self.waiting and len(self.running) < self.max_sequences:
             sequence = self.waiting[0]
             blocks = sequence.start(self._cache)
             try:

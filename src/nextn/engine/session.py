@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from nextn.engine.engine import Engine
 from nextn.engine.events import Event, FinishReason, Token
-from nextn.engine.interrupts import deferred_interrupts
+from nextn.engine.interrupts import DeferredInterrupts
 from nextn.engine.request import GenerationRequest
 from nextn.engine.sequence import Sequence
 from nextn.engine.statistics import Statistics
@@ -88,7 +88,7 @@ class Session:
                 if not (self._engine.running or self._engine.waiting):
                     raise RuntimeError(f"[session] no event is left for sequence {sequence.id}")
                 # An interrupt between a step and its delivery would lose the tokens of others.
-                with deferred_interrupts():
+                with DeferredInterrupts():
                     for event in self._engine.step():
                         other = self._inboxes.get(event.sequence.id)
                         if other is not None:

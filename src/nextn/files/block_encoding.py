@@ -1,150 +1,169 @@
-"""Encoding of float32 values into the block formats that nextn writes."""
+"""Encoding of float32 values into the block formats that nextn writes.
+
+The quantisers are native (`native/kernels/encode/`). They search for the scales with the least
+squared error, weighted by the importance of columns where it is known. Without importance, Q8_0,
+Q4_0, Q4_1, Q5_0 and Q5_1 follow from the extremes of a block, and are byte for byte what the `gguf`
+package writes. Bytes depend neither on the number of threads nor on the processor.
+"""
 
 from __future__ import annotations
+
+from functools import cache
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nextn.files.block_formats import BLOCK_TYPES, IQ4_VALUES, BlockType
+from nextn import _native
+from nextn.files.block_formats import BLOCK_TYPES, BlockType
 
-F32: BlockType = BLOCK_TYPES[0]
-F16: BlockType = BLOCK_TYPES[1]
-BF16: BlockType = BLOCK_TYPES[30]
-Q8_0: BlockType = BLOCK_TYPES[8]
-IQ4_NL: BlockType = BLOCK_TYPES[20]
+_BY_NAME: Final = {block_type.name: block_type for block_type in BLOCK_TYPES.values()}
 
-_LARGEST_CODE = 127
-_IQ4_MIDDLES = (IQ4_VALUES[1:] + IQ4_VALUES[:-1]) / 2
-# Scales that are tried for a block of IQ4_NL: its largest value, divided by these.
-_IQ4_LARGEST = np.concatenate((np.arange(-142, -108, 6), np.arange(98, 128, 5))).astype(np.float32)
-_BLOCKS_PER_CHUNK = 1 << 14
+F32: Final = _BY_NAME["F32"]
+Q8_0: Final = _BY_NAME["Q8_0"]
+Q4_0: Final = _BY_NAME["Q4_0"]
+IQ4_NL: Final = _BY_NAME["IQ4_NL"]
+
+ENCODED_TYPES: Final[dict[str, BlockType]] = {
+    name: _BY_NAME[name]
+    for name in (
+        *("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q5_1", "Q5_0", "Q4_1", "Q4_0"),
+        *("IQ4_NL", "NVFP4", "MXFP4"),
+    )
+}
+"""The formats that nextn writes, by name."""
+
+FLOAT_TYPES: Final = frozenset({"F32", "F16", "BF16"})
+"""Those that hold plain numbers."""
+
+_LEAST_IMPORTANCE: Final = 1e-4
 
 
-def encode_q8_0(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Encode rows: a float16 scale per 32 values, and a signed byte for each.
-
-    The codes are the values divided by the scale before it is rounded, to the nearest, halves away
-    from zero, as ggml does it.
+class BadValueError(ValueError):
+    """A value that is NaN, infinite or too large for a format.
 
     Args:
-        values: float32 [..., a multiple of 32], finite.
+        row: the first row that holds one.
+    """
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"row {row} holds values that are NaN, infinite or too large")
+        self.row = row
+
+
+def encode(
+    block_type: BlockType,
+    values: NDArray[np.float32],
+    importance: NDArray[np.float32] | None = None,
+) -> NDArray[np.uint8]:
+    """Encode rows of float32.
+
+    Args:
+        block_type: one of `ENCODED_TYPES`.
+        values: float32 [..., a multiple of the format's block].
+        importance: float32 [columns], or None; see `usable_importance`.
 
     Returns:
         uint8 [..., bytes of a row].
 
     Raises:
-        ValueError: rows that are not whole blocks, or values that are not finite or too large.
+        BadValueError: values that the format cannot hold.
+        ValueError: rows that are not whole blocks.
     """
-    if values.shape[-1] % Q8_0.elements:
-        raise ValueError(f"[q8_0] rows of {values.shape[-1]} are not multiples of {Q8_0.elements}")
-    blocks = np.ascontiguousarray(values, np.float32).reshape(-1, Q8_0.elements)
-    scales = np.abs(blocks).max(axis=1, keepdims=True) / np.float32(_LARGEST_CODE)
-    if not (scales <= np.finfo(np.float16).max).all():
-        raise ValueError("[q8_0] values that are NaN, infinite or too large for a float16 scale")
-    with np.errstate(divide="ignore"):
-        inverse = np.where(scales == 0, 0, 1 / scales).astype(np.float32)
-    scaled = blocks * inverse
-    codes = (np.sign(scaled) * np.floor(np.abs(scaled) + np.float32(0.5))).astype(np.int8)
-    encoded = np.empty((len(blocks), Q8_0.bytes), np.uint8)
-    encoded[:, :2] = scales.astype("<f2").view(np.uint8)
-    encoded[:, 2:] = codes.view(np.uint8)
+    data = np.ascontiguousarray(values, "<f4").reshape(-1).view(np.uint8)
+    encoded = reencode(F32, data, block_type, values.shape[-1], importance=importance)
     return encoded.reshape(*values.shape[:-1], -1)
 
 
-def encode_iq4_nl(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Encode rows: a float16 scale per 32 values, and four bits for each, an index of a fixed grid.
-
-    Of some scales that bring the largest value of a block to about either end of the grid, the one
-    with the least squared error is taken, after it was fitted to the values that the codes mean.
+def reencode(
+    source_type: BlockType,
+    data: NDArray[np.uint8],
+    block_type: BlockType,
+    columns: int,
+    *,
+    importance: NDArray[np.float32] | None = None,
+    threads: int = 1,
+    kernels: str | None = None,
+    lattice: bool = False,
+) -> NDArray[np.uint8]:
+    """Encode rows that stand in one format in another.
 
     Args:
-        values: float32 [..., a multiple of 32], finite.
+        source_type: the format that they stand in.
+        data: uint8 [bytes of all rows].
+        block_type: one of `ENCODED_TYPES`.
+        columns: elements of a row.
+        importance: float32 [columns], what an error in each column weighs; see `usable_importance`.
+        threads: threads that compute.
+        kernels: one of `nextn._native.available_kernels()`; None takes the best.
+        lattice: for Q4_0: blocks of bfloat16 values that lie on its lattice already, as in
+            checkpoints that were trained with quantisation in the loop, are kept exactly.
 
     Returns:
-        uint8 [..., bytes of a row].
+        uint8 [bytes of all rows].
 
     Raises:
-        ValueError: rows that are not whole blocks, or values that are not finite or too large.
+        BadValueError: values that the format cannot hold.
+        ValueError: rows that are not whole blocks of both formats.
     """
-    if values.shape[-1] % IQ4_NL.elements:
+    if columns % block_type.elements or columns % source_type.elements:
         raise ValueError(
-            f"[iq4_nl] rows of {values.shape[-1]} are not multiples of {IQ4_NL.elements}"
+            f"[{block_type.name.lower()}] rows of {columns} are not multiples of "
+            f"{max(block_type.elements, source_type.elements)}"
         )
-    blocks = np.ascontiguousarray(values, np.float32).reshape(-1, IQ4_NL.elements)
-    if not (np.abs(blocks).max(initial=0) <= np.finfo(np.float16).max):
-        raise ValueError("[iq4_nl] values that are NaN, infinite or too large for a float16 scale")
-    encoded = np.empty((len(blocks), IQ4_NL.bytes), np.uint8)
-    for start in range(0, len(blocks), _BLOCKS_PER_CHUNK):
-        part = slice(start, start + _BLOCKS_PER_CHUNK)
-        encoded[part] = _iq4_nl_blocks(blocks[part])
-    return encoded.reshape(*values.shape[:-1], -1)
+    rows = data.size // source_type.row_bytes(columns)
+    out = np.empty(rows * block_type.row_bytes(columns), np.uint8)
+    bad = _native.quantise_blocks(
+        source_type.id,
+        data,
+        block_type.id,
+        columns,
+        importance,
+        out,
+        threads,
+        kernels or _best_kernels(),
+        lattice,
+    )
+    if bad >= 0:
+        raise BadValueError(bad)
+    return out
 
 
-def _iq4_nl_blocks(blocks: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Blocks of 32 values: uint8 [blocks, 18]."""
-    at = np.abs(blocks).argmax(axis=1)[:, None]
-    largest = np.take_along_axis(blocks, at, axis=1)
-    best = np.full((len(blocks), 1), -1.0, np.float32)
-    scales = np.zeros((len(blocks), 1), np.float32)
-    codes = np.full(blocks.shape, 8, np.uint8)
-    for target in _IQ4_LARGEST:
-        # Values of zero only would be divided by zero; any scale but that is right for them.
-        tried = np.where(largest == 0, 1, largest / target)
-        found = np.searchsorted(_IQ4_MIDDLES, blocks / tried).astype(np.uint8)
-        grid = IQ4_VALUES[found]
-        projected = (blocks * grid).sum(axis=1, keepdims=True)
-        length = (grid * grid).sum(axis=1, keepdims=True)
-        # The squared error with the scale that fits best is the values' own square less this.
-        explained = projected * projected / length
-        better = explained > best
-        best = np.where(better, explained, best)
-        scales = np.where(better, projected / length, scales)
-        codes = np.where(better, found, codes)
-    encoded = np.empty((len(blocks), IQ4_NL.bytes), np.uint8)
-    encoded[:, :2] = scales.astype("<f2").view(np.uint8)
-    encoded[:, 2:] = codes[:, :16] | codes[:, 16:] << 4
-    return encoded
+def usable_importance(squares: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The importance of columns as the quantisers take it: 1 on average, and never zero.
 
-
-def encode_f32(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """The bytes of the values: uint8 [...]."""
-    return np.ascontiguousarray(values, "<f4").view(np.uint8)
-
-
-def encode_f16(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Encode as float16, rounded to the nearest, halves to even.
+    A column that met only zeros keeps a little weight, since other texts may use it.
 
     Args:
-        values: float32 [..., n].
+        squares: float64 [columns], mean squares of the activations that each column meets.
 
     Returns:
-        uint8 [..., 2 n].
-
-    Raises:
-        ValueError: finite values that are too large.
+        float32 [columns].
     """
-    with np.errstate(over="ignore"):
-        rounded = np.ascontiguousarray(values, "<f4").astype("<f2")
-    if not (np.isfinite(rounded) | ~np.isfinite(values)).all():
-        raise ValueError("[f16] values that are too large")
-    return rounded.view(np.uint8)
+    mean = float(squares.mean())
+    if mean <= 0.0:
+        return np.ones(len(squares), np.float32)
+    usable: NDArray[np.float32] = np.maximum(squares / mean, _LEAST_IMPORTANCE).astype(np.float32)
+    return usable
 
 
-def encode_bf16(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Encode as the upper halves of float32, rounded to the nearest, halves to even.
+def lattice_share(values: NDArray[np.float32]) -> float:
+    """How many of the blocks that are not zero lie on the lattice of Q4_0 as bfloat16.
 
     Args:
-        values: float32 [..., n].
+        values: float32 [a multiple of 32].
 
     Returns:
-        uint8 [..., 2 n].
-
-    Raises:
-        ValueError: NaN, which rounding could make infinite, or finite values that are too large.
+        From 0 to 1.
     """
-    bits = np.ascontiguousarray(values, "<f4").view("<u4")
-    rounded: NDArray[np.uint16] = (bits + (0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
-    # The largest values round to infinity; what was infinite before stays so.
-    if np.isnan(values).any() or ((rounded & 0x7FFF == 0x7F80) & np.isfinite(values)).any():
-        raise ValueError("[bf16] values that are NaN or too large")
-    return rounded.view(np.uint8)
+    blocks = np.ascontiguousarray(values, np.float32).reshape(-1, Q4_0.elements)
+    # By their bits without the sign, since NaN would bring a warning.
+    blocks = blocks[(blocks.view(np.uint32) << 1).any(axis=1)]
+    if not len(blocks):
+        return 0.0
+    return _native.count_q4_0_lattice_blocks(blocks.reshape(-1)) / len(blocks)
+
+
+@cache
+def _best_kernels() -> str:
+    return _native.available_kernels()[0]

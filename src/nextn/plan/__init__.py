@@ -7,6 +7,7 @@ the meaning of each operation.
 
 from nextn.plan.buffers import BufferPlan, assign_buffers
 from nextn.plan.fuse import fuse
+from nextn.plan.observe import observe
 from nextn.plan.operations import (
     Activate,
     Add,
@@ -19,6 +20,7 @@ from nextn.plan.operations import (
     Logits,
     Norm,
     NormWeight,
+    Observe,
     Operation,
     Plan,
     Rope,
@@ -42,6 +44,7 @@ __all__ = [
     "Logits",
     "Norm",
     "NormWeight",
+    "Observe",
     "Operation",
     "Plan",
     "Rope",
@@ -52,4 +55,5 @@ __all__ = [
     "Weight",
     "assign_buffers",
     "fuse",
+    "observe",
 ]

@@ -201,6 +201,18 @@ class Logits:
     rows: tuple[int, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Observe:
+    """Adds the squares of rms_norm(x) to what was observed of `names`, for every row of the step.
+
+    Executors sum them up in float64 over all steps. Put in by `observe`, for importance matrices.
+    """
+
+    x: Value
+    names: tuple[str, ...]
+    norm: NormWeight | None = None
+
+
 Operation: TypeAlias = (
     Embed
     | Norm
@@ -214,6 +226,7 @@ Operation: TypeAlias = (
     | StoreHidden
     | LoadHidden
     | Logits
+    | Observe
 )
 
 
@@ -254,7 +267,7 @@ def inputs_of(operation: Operation) -> tuple[Value, ...]:
             return (operation.a, operation.b)
         case Attend():
             return (operation.query, operation.key, operation.value)
-        case HeadNorm() | Rope() | StoreHidden() | Logits():
+        case HeadNorm() | Rope() | StoreHidden() | Logits() | Observe():
             return (operation.x,)
 
 
@@ -263,7 +276,7 @@ def outputs_of(operation: Operation) -> tuple[Value, ...]:
     match operation:
         case Linear():
             return operation.outs
-        case StoreHidden() | Logits():
+        case StoreHidden() | Logits() | Observe():
             return ()
         case _:
             return (operation.out,)
@@ -288,6 +301,8 @@ def _own_weights_of(operation: Operation) -> tuple[Weight, ...]:
         case Logits():
             norm = () if operation.norm is None else (operation.norm.weight,)
             return (*norm, operation.weight)
+        case Observe():
+            return () if operation.norm is None else (operation.norm.weight,)
         case Attend():
             norms = (operation.query_norm, operation.key_norm)
             return tuple(norm.weight for norm in norms if norm is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,8 +14,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from nextn.server import anthropic, health, metrics, openai_chat, openai_completions, openai_models
+from nextn.server import (
+    anthropic,
+    health,
+    llama_server,
+    metrics,
+    openai_chat,
+    openai_completions,
+    openai_models,
+)
 from nextn.server.errors import ApiError, ErrorShape, openai_shape, to_api_error
+from nextn.server.journal import Journal
+from nextn.server.openapi import openapi_document
 from nextn.server.operation import Call, Family, Operation, decode_body, json_response
 from nextn.server.security import Guard
 from nextn.server.state import Server
@@ -26,6 +37,7 @@ FAMILIES: tuple[Family, ...] = (
     openai_models.FAMILY,
     health.FAMILY,
     metrics.FAMILY,
+    llama_server.FAMILY,
 )
 """All APIs of the server; where prefixes are alike, the first one counts."""
 
@@ -45,13 +57,14 @@ def create_app(server: Server) -> Starlette:
         for family in FAMILIES
         for operation in family.operations
     ]
+    routes.append(Route("/openapi.json", _show_document, methods=["GET"]))
     public = frozenset(
         operation.path for family in FAMILIES for operation in family.operations if operation.public
     )
     guard = Middleware(Guard, security=server.security, public=public, refuse=_refuse)
     app = Starlette(
         routes=routes,
-        middleware=[guard],
+        middleware=[Middleware(Journal), guard],
         lifespan=lifespan,
         exception_handlers={HTTPException: _http_error, Exception: _unforeseen},
     )
@@ -66,7 +79,8 @@ def _endpoint(
         try:
             body = None
             if operation.body is not None:
-                data = await read_body(request, server.settings.max_body)
+                settings = server.settings
+                data = await read_body(request, settings.max_body, settings.body_seconds)
                 body = decode_body(data, operation.body)
             return await operation.handle(Call(server, body, request))
         except ClientDisconnect:
@@ -80,21 +94,32 @@ def _endpoint(
     return endpoint
 
 
-async def read_body(request: Request, limit: int) -> bytes:
+async def _show_document(_: Request) -> Response:
+    import nextn
+
+    return json_response(openapi_document(FAMILIES, nextn.__version__))
+
+
+async def read_body(request: Request, limit: int, seconds: float) -> bytes:
     """The body of a request.
 
     Raises:
-        ApiError: it is larger than `limit` bytes.
+        ApiError: it is larger than `limit` bytes, or takes longer than `seconds` to arrive.
     """
     too_large = ApiError(413, f"the body is larger than {limit} bytes", code="body_too_large")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limit:
         raise too_large
     data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > limit:
-            raise too_large
+    try:
+        async with asyncio.timeout(seconds):
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > limit:
+                    raise too_large
+    except TimeoutError as error:
+        message = f"the body did not arrive within {seconds:g} s"
+        raise ApiError(408, message, headers={"Connection": "close"}) from error
     return bytes(data)
 
 

@@ -45,6 +45,8 @@ class Operation:
         body: the type of the JSON body; None if there is none.
         answer: the type of the JSON answer; None if it is not JSON.
         event: the type of the events of a streamed answer; None if it is never streamed.
+        event_type: media type of a streamed answer.
+        content_type: media type of an answer that is no JSON.
         public: whether it is answered without a key.
     """
 
@@ -55,6 +57,8 @@ class Operation:
     body: Any = None
     answer: Any = None
     event: Any = None
+    event_type: str = "text/event-stream"
+    content_type: str = "text/plain"
     public: bool = False
 
 

@@ -82,7 +82,9 @@ async def _run(
     create: Callable[[], Server], listener: socket.socket, on_ready: Callable[[Server], None]
 ) -> None:
     server = create()
-    web = _WebServer(server, listener)
+    web = _WebServer(server)
+    url = url_of(listener)
+    _log.info("listening on %s", url, extra={"fields": {"message": "listening", "url": url}})
     serving = asyncio.create_task(web.serve(sockets=[listener]))
     try:
         loading = asyncio.create_task(server.models.start())
@@ -100,7 +102,7 @@ async def _run(
 class _WebServer(uvicorn.Server):
     """uvicorn, except for what signals do."""
 
-    def __init__(self, server: Server, listener: socket.socket) -> None:
+    def __init__(self, server: Server) -> None:
         super().__init__(
             uvicorn.Config(
                 create_app(server),
@@ -111,7 +113,6 @@ class _WebServer(uvicorn.Server):
                 h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             )
         )
-        self._server = server
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -133,5 +134,6 @@ class _WebServer(uvicorn.Server):
         if not self.should_exit:
             _log.info("stopping: waiting for texts that are being written")
         else:
+            _log.info("ending at once")
             self.force_exit = True
         self.should_exit = True

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nextn.server.errors import ApiError
+from nextn.server.journal import note_text
 from nextn.server.metrics import Metrics
 from nextn.server.models import RETRY_SECONDS, LoadedModel, Models
 from nextn.server.security import Security
@@ -23,6 +24,7 @@ class ServerSettings:
         draft: the draft setting of requests that do not say.
         ping_seconds: a streamed answer without anything new for so long gets a ping.
         max_body: largest body in bytes.
+        body_seconds: longest time that a body takes to arrive.
         max_choices: most texts (prompts times `n`) of a request.
         max_stops: most stop strings of a request.
         max_stop_length: longest stop string in characters.
@@ -33,6 +35,7 @@ class ServerSettings:
     draft: str | int = "auto"
     ping_seconds: float = 15.0
     max_body: int = 8 << 20
+    body_seconds: float = 60.0
     max_choices: int = 64
     max_stops: int = 16
     max_stop_length: int = 1024
@@ -76,4 +79,6 @@ class Server:
     def text_ended(self, text: ServedText) -> None:
         """Count a text that was finished, or closed before."""
         stream = text.stream
-        self.metrics.add(text.loaded.name, stream.statistics, stream.finish_reason or "abort")
+        reason = stream.finish_reason or "abort"
+        self.metrics.add(text.loaded.name, stream.statistics, reason)
+        note_text(text.loaded.name, stream.statistics, reason)

@@ -25,6 +25,15 @@ Small, so that a draft never has to wait for it; yet a pass over so many rows co
 one over a single row.
 """
 
+# Of the chains of a call: temperature, top_k, top_p, min_p and seed of each.
+_Settings = tuple[
+    NDArray[np.float64],
+    NDArray[np.int32],
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.uint64],
+]
+
 
 class FilledBlocks:
     """How many positions of each cache block hold right entries of the head.
@@ -118,6 +127,8 @@ class HeadDrafter:
         self._blocks = FilledBlocks(uses)
         self._chances = HeadChances()
         self._followed: dict[int, _Followed] = {}
+        self._settings = _settings([])
+        self._settings_of: list[int] = []  # the sequences
 
     def open(self, sequence: int, tokens: Sequence[int], cached: int) -> None:
         """Start following a sequence."""
@@ -128,6 +139,7 @@ class HeadDrafter:
     def close(self, sequence: int) -> None:
         """Forget a sequence; its blocks keep what is in them."""
         self._followed.pop(sequence, None)
+        self._settings_of = []
 
     def behind(self, sequence: int) -> int:
         """Committed positions that the head has not read."""
@@ -231,14 +243,25 @@ class HeadDrafter:
         return drafted
 
     def _chains(self, wants: Sequence[Want]) -> Chains:
-        params = [want.sampler.params for want in wants]
+        sequences = [want.sequence for want in wants]
+        if self._settings_of != sequences:
+            self._settings_of, self._settings = sequences, _settings(wants)
+        tables = [self._chances.table(want.sampler.params.temperature > 0.0) for want in wants]
         return Chains(
             np.array([want.limit for want in wants], np.int32),
-            np.array([each.temperature for each in params], np.float64),
-            np.array([each.top_k for each in params], np.int32),
-            np.array([each.top_p for each in params], np.float64),
-            np.array([each.min_p for each in params], np.float64),
-            np.array([want.sampler.seed for want in wants], np.uint64),
+            *self._settings,
             np.array([want.least for want in wants], np.float64),
-            np.array([self._chances.table(each.temperature > 0.0) for each in params]),
+            tables[0][np.newaxis] if len(tables) == 1 else np.array(tables),
         )
+
+
+def _settings(wants: Sequence[Want]) -> _Settings:
+    """How the tokens of chains are chosen, which does not change as long as a text is written."""
+    params = [want.sampler.params for want in wants]
+    return (
+        np.array([each.temperature for each in params], np.float64),
+        np.array([each.top_k for each in params], np.int32),
+        np.array([each.top_p for each in params], np.float64),
+        np.array([each.min_p for each in params], np.float64),
+        np.array([want.sampler.seed for want in wants], np.uint64),
+    )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextn.files import I32, Checkpoint
-from nextn.files.block_encoding import F32, Q8_0, encode_f32, encode_q8_0
+from nextn.files.block_encoding import F32, Q8_0, encode
 from nextn.files.gguf.writer import NewValue, TensorBytes, write_gguf
 from nextn.models.head_tensors import HEAD_LAYERS_KEY, trunk_blocks
 from nextn.models.nextn_head import (
@@ -78,5 +78,5 @@ def _encoded(name: str, values: NDArray[np.float32]) -> TensorBytes:
     if not np.isfinite(values).all():
         raise ValueError(f"[export] {name} holds values that are not finite")
     if values.ndim > 1 and values.shape[-1] % Q8_0.elements == 0:
-        return TensorBytes(values.shape, Q8_0, encode_q8_0(values))
-    return TensorBytes(values.shape, F32, encode_f32(values))
+        return TensorBytes(values.shape, Q8_0, encode(Q8_0, values))
+    return TensorBytes(values.shape, F32, encode(F32, values))

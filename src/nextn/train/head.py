@@ -13,7 +13,7 @@ from torch import Tensor
 from nextn.backends.torch.model import TorchModel
 from nextn.errors import RequestError
 from nextn.files import Checkpoint
-from nextn.files.block_encoding import IQ4_NL, encode_iq4_nl
+from nextn.files.block_encoding import IQ4_NL, encode
 from nextn.files.block_formats import BlockType, decode
 from nextn.files.gguf.writer import TensorBytes
 from nextn.models.nextn_head import load_head_plan, new_head_plan
@@ -154,7 +154,7 @@ def _smaller_output(rows: NDArray[np.float32], block_type: BlockType) -> TensorB
     bits = 8 * block_type.bytes / block_type.elements
     if rows.shape[1] % IQ4_NL.elements or bits < _LEAST_BITS:
         return None
-    return TensorBytes(rows.shape, IQ4_NL, encode_iq4_nl(rows))
+    return TensorBytes(rows.shape, IQ4_NL, encode(IQ4_NL, rows))
 
 
 def product_type_for(device: torch.device) -> torch.dtype:

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from nextn.backends.cpu.threads import default_threads
-from nextn.engine.interrupts import deferred_interrupts
+from nextn.engine.interrupts import DeferredInterrupts
 from nextn.errors import MemoryLimitError, RequestError
 from nextn.files import Checkpoint, open_checkpoint
 from nextn.text.tokenizer import load_tokenizer
@@ -127,7 +127,7 @@ class HeadTraining:
                 progress = self._progress()
                 if progress >= 1.0:
                     break
-                with deferred_interrupts(), _out_of_memory():
+                with DeferredInterrupts(), _out_of_memory():
                     losses = self._trainer.train(batch, progress)
                     self._rows += batch.tokens.size
                     self._elapsed = time.monotonic() - started

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nextn import _native
-from nextn.backends.base import BLOCK_TOKENS, Rows, check_rows
+from nextn.backends.base import BLOCK_TOKENS, Observed, Rows
 from nextn.backends.cpu.threads import check_threads, default_threads
-from nextn.backends.drafting import Chains, Drafted, check_chains
+from nextn.backends.drafting import Chains, Drafted
 from nextn.errors import UnsupportedModelError
 from nextn.files import Checkpoint
 from nextn.plan import (
@@ -23,6 +23,7 @@ from nextn.plan import (
     Logits,
     Norm,
     NormWeight,
+    Observe,
     Operation,
     Plan,
     Rope,
@@ -102,6 +103,7 @@ class CpuExecutor:
         self._matrices: dict[tuple[str, tuple[int, ...] | None], int] = {}
         self._vectors: dict[str, int] = {}
         self._rotaries: dict[Rotary, int] = {}
+        self._observers: list[tuple[int, Observe]] = []
         self._packed = {
             op.weight.name
             for each in plans
@@ -123,7 +125,6 @@ class CpuExecutor:
 
     def step(self, rows: Rows) -> NDArray[np.float32]:
         """See `Executor.step`."""
-        check_rows(rows, self)
         return self._native.step(
             rows.tokens,
             rows.positions,
@@ -137,8 +138,6 @@ class CpuExecutor:
         """See `Executor.draft`."""
         if not self.has_head:
             raise ValueError("[draft] the executor has no head")
-        check_rows(rows, self)
-        check_chains(rows, chains, block_count=self.block_count)
         drafted = Drafted.empty(chains)
         self._native.draft(
             rows.tokens,
@@ -146,6 +145,7 @@ class CpuExecutor:
             rows.slots,
             rows.wants_logits,
             rows.block_tables,
+            self.vocab_size,
             chains.depths,
             chains.temperature,
             chains.top_k,
@@ -171,6 +171,16 @@ class CpuExecutor:
     def close(self) -> None:
         """Give back the memory and the threads; the executor cannot be used afterwards."""
         vars(self).pop("_native", None)
+
+    def read_observed(self) -> dict[str, Observed]:
+        """See `Executor.read_observed`; the sums are the same for any number of threads."""
+        observed: dict[str, Observed] = {}
+        for number, operation in self._observers:
+            sums = np.empty(operation.x.width, np.float64)
+            rows = self._native.read_observed(number, sums)
+            for name in operation.names:
+                observed.setdefault(name, Observed(np.zeros(len(sums)), 0)).add(sums, rows)
+        return observed
 
     def _build(self, plan: Plan) -> None:
         """Add the operations of trunk or head, which use the same buffers."""
@@ -240,6 +250,9 @@ class CpuExecutor:
                 native.concat(buffer(out), buffer(a), buffer(b))
             case StoreHidden(x, layer, only_wanted):
                 native.store_hidden(buffer(x), layer, only_wanted)
+            case Observe(x, _, norm):
+                number = native.observe(buffer(x), *self._norm(norm))
+                self._observers.append((number, operation))
             case LoadHidden(out, layer):
                 native.load_hidden(buffer(out), layer)
             case Logits(x, weight, norm, rows):

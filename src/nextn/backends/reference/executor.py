@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nextn.backends.base import BLOCK_TOKENS, Rows, check_rows
+from nextn.backends.base import BLOCK_TOKENS, Observed, Rows, check_rows
 from nextn.backends.drafting import Chains, Drafted, check_chains
 from nextn.backends.reference import operations as ops
 from nextn.files import Checkpoint
@@ -21,6 +21,7 @@ from nextn.plan import (
     Logits,
     Norm,
     NormWeight,
+    Observe,
     Operation,
     Plan,
     Rope,
@@ -56,6 +57,7 @@ class ReferenceExecutor:
         self._checkpoint = checkpoint
         self._plan = plan
         self._weights: dict[str, Array] = {}
+        self._observed: dict[str, Observed] = {}
         self._head = head
         self.has_head = head is not None
         cached = plan if head is None else head
@@ -146,6 +148,10 @@ class ReferenceExecutor:
         states = self._hidden[layer][blocks]
         return (states.view(np.uint32) >> 16).astype(np.uint16)
 
+    def read_observed(self) -> dict[str, Observed]:
+        """See `Executor.read_observed`."""
+        return {name: Observed(seen.sums, seen.rows) for name, seen in self._observed.items()}
+
     def write_hidden(self, layer: int, blocks: NDArray[np.int32], states: Array) -> None:
         """Put hidden states into cache blocks, as if the trunk had computed them.
 
@@ -223,6 +229,11 @@ class ReferenceExecutor:
                 self._hidden[layer][blocks[stored], offsets[stored]] = ops.round_to_bfloat16(
                     read(x)[stored]
                 )
+            case Observe(x, names, norm):
+                squares = np.square(self._norm(read(x), norm), dtype=np.float64).sum(axis=0)
+                for name in names:
+                    seen = self._observed.setdefault(name, Observed(np.zeros(x.width), 0))
+                    seen.add(squares, len(rows.tokens))
             case LoadHidden(out, layer):
                 blocks, offsets = _places(rows, np.maximum(rows.positions - 1, 0))
                 loaded = self._hidden[layer][blocks, offsets]

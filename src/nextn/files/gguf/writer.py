@@ -42,6 +42,7 @@ __all__ = [
     "TensorBytes",
     "TensorCopy",
     "TensorPieces",
+    "check_outputs",
     "part_paths",
     "parts_by_size",
     "write_gguf",
@@ -98,7 +99,7 @@ def write_gguf(
     alignment = _alignment(path, metadata)
     files = _lay_out(path, metadata, tensors, parts, alignment)
     sources = {tensor.source for tensor in tensors.values()} - {None}
-    _refuse_inputs([file.path for file in files], [*sources, *inputs])
+    check_outputs([file.path for file in files], [*sources, *inputs])
     report = _Report(
         progress, f"writing {path.name}", sum(tensor_bytes(each) for each in tensors.values())
     )
@@ -111,6 +112,24 @@ def write_gguf(
                 out.flush()
                 os.fsync(out.fileno())
     return [file.path for file in files]
+
+
+def check_outputs(outputs: Sequence[Path], inputs: Sequence[Path | None]) -> None:
+    """Refuse to write over a file that is read, by whatever name, or where no file can be.
+
+    Raises:
+        OutputError: an output is one of the inputs, or a folder, or in none.
+    """
+    for output in outputs:
+        if output.is_dir():
+            raise OutputError(f"{output}: is a folder; name a file")
+        if not output.parent.is_dir():
+            raise OutputError(f"{output}: the folder {output.parent} does not exist")
+        for one in inputs:
+            if one is not None and output.exists() and one.exists() and output.samefile(one):
+                raise OutputError(
+                    f"{output}: is one of the inputs; write to another file, and rename it then"
+                )
 
 
 def parts_by_size(tensors: Iterable[NewTensor], most_bytes: int) -> list[int]:
@@ -213,20 +232,6 @@ def _check_entry(path: Path, name: str, tensor: NewTensor) -> None:
             f"{path}: tensor {name}: has {len(tensor.shape)} dimensions; GGUF allows "
             f"{limits.MOST_DIMENSIONS}"
         )
-
-
-def _refuse_inputs(outputs: Sequence[Path], inputs: Sequence[Path | None]) -> None:
-    """Refuse to write over a file that is read, by whatever name."""
-    for output in outputs:
-        if output.is_dir():
-            raise OutputError(f"{output}: is a folder; name a file")
-        if not output.parent.is_dir():
-            raise OutputError(f"{output}: the folder {output.parent} does not exist")
-        for one in inputs:
-            if one is not None and output.exists() and one.exists() and output.samefile(one):
-                raise OutputError(
-                    f"{output}: is one of the inputs; write to another file, and rename it then"
-                )
 
 
 def _check_space(path: Path, needed: int) -> None:

@@ -2,6 +2,14 @@
 
 from nextn.tools.convert.encode import AUTOMATIC, ENCODINGS
 from nextn.tools.convert.result import ConvertResult
-from nextn.tools.convert.run import Part, convert
+from nextn.tools.convert.run import Conversion, Part, convert, open_conversion
 
-__all__ = ["AUTOMATIC", "ENCODINGS", "ConvertResult", "Part", "convert"]
+__all__ = [
+    "AUTOMATIC",
+    "ENCODINGS",
+    "Conversion",
+    "ConvertResult",
+    "Part",
+    "convert",
+    "open_conversion",
+]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nextn.errors import FileFormatError
-from nextn.files.block_encoding import BF16, F16, F32, Q8_0, encode_bf16, encode_f16, encode_f32
-from nextn.files.block_encoding import encode_q8_0 as _encode_q8_0
+from nextn.files.block_encoding import ENCODED_TYPES, F32, encode
 from nextn.files.block_formats import BlockType
 from nextn.files.gguf.writer import NewTensor, TensorBytes, TensorCopy, TensorPieces
 from nextn.files.safetensors.quantised import DenseWeight
@@ -40,10 +40,8 @@ class Encoding:
 
 
 ENCODINGS: dict[str, Encoding] = {
-    "f32": Encoding(F32, encode_f32),
-    "f16": Encoding(F16, encode_f16),
-    "bf16": Encoding(BF16, encode_bf16),
-    "q8_0": Encoding(Q8_0, _encode_q8_0),
+    name.lower(): Encoding(ENCODED_TYPES[name], partial(encode, ENCODED_TYPES[name]))
+    for name in ("F32", "F16", "BF16", "Q8_0")
 }
 """What matrices can be written as; a format that is entered here is offered by the verb."""
 
@@ -120,7 +118,7 @@ def new_tensor(
 
 def vector_tensor(values: Floats) -> NewTensor:
     """A tensor of F32 that is computed: float32 [n]."""
-    return TensorBytes(values.shape, F32, encode_f32(values))
+    return TensorBytes(values.shape, F32, encode(F32, values))
 
 
 def to_neighbours(values: Floats, head_width: int) -> Floats:

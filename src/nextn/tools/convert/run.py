@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -89,14 +90,69 @@ def convert(
         UnsupportedModelError: a family, setting, tensor or tokenizer that nextn does not know.
         OutputError: the file cannot be written there.
     """
-    source, path = Path(source), Path(path)
+    path = Path(path)
     if output_type not in (AUTOMATIC, *ENCODINGS):
         known = ", ".join((AUTOMATIC, *ENCODINGS))
         raise OutputError(
             f"{path}: the type {output_type!r} is not supported; nextn writes {known}"
         )
+    with open_conversion(source, output_type=output_type, part=part) as made:
+        write_gguf(path, made.metadata, made.tensors, inputs=made.files, progress=progress)
+        types: dict[str, int] = {}
+        for tensor in made.tensors.values():
+            kind = tensor.block_type.name
+            types[kind] = types.get(kind, 0) + tensor_bytes(tensor)
+        return ConvertResult(
+            path=path,
+            architecture=made.architecture,
+            bytes=path.stat().st_size,
+            tensors=len(made.tensors),
+            types=types,
+            layouts=made.layouts,
+            head=made.head,
+            head_tensors=made.head_tensors,
+            left_out=made.left_out,
+            notes=tuple(made.notes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """The GGUF file of a checkpoint, as it would be written.
+
+    Attributes:
+        architecture: `general.architecture`.
+        metadata: all keys.
+        tensors: by name, in the order of the file; made when they are written.
+        files: those of the checkpoint.
+        layouts: how the source stored its weights -> bytes.
+        head: what became of the prediction head, in a sentence.
+        head_tensors: tensors of a head in the file.
+        left_out: names in the source that are not in the file.
+        notes: what the user should know.
+    """
+
+    architecture: str
+    metadata: dict[str, NewValue]
+    tensors: dict[str, NewTensor]
+    files: Sequence[Path]
+    layouts: dict[str, int]
+    head: str
+    head_tensors: int
+    left_out: tuple[str, ...]
+    notes: Sequence[str]
+
+
+@contextmanager
+def open_conversion(
+    source: str | Path, *, output_type: str = AUTOMATIC, part: Part = "all"
+) -> Iterator[Conversion]:
+    """Check a safetensors checkpoint, and describe its GGUF file; for `convert` and others.
+
+    The tensors can be read as long as the context is open. Arguments and errors as `convert`.
+    """
     notes: list[str] = []
-    with open_safetensors(source) as folder:
+    with open_safetensors(Path(source)) as folder:
         checked = _check_source(folder, part, notes)
         vocabulary = read_vocabulary(folder, checked.sizes.vocabulary, notes)
         trunk, head = checked.placement.trunk, checked.placement.head
@@ -106,22 +162,16 @@ def convert(
         }
         tensors = _new_tensors(checked, wanted, output_type, part, notes)
         metadata = _metadata(checked, vocabulary, tensors, part, notes)
-        write_gguf(path, metadata, tensors, inputs=folder.files, progress=progress)
-        types: dict[str, int] = {}
-        for tensor in tensors.values():
-            kind = tensor.block_type.name
-            types[kind] = types.get(kind, 0) + tensor_bytes(tensor)
-        return ConvertResult(
-            path=path,
+        yield Conversion(
             architecture=checked.family.architecture,
-            bytes=path.stat().st_size,
-            tensors=len(tensors),
-            types=types,
+            metadata=metadata,
+            tensors=tensors,
+            files=list(folder.files),
             layouts=checked.weights.layouts(),
             head=_head_text(checked, part),
             head_tensors=0 if part == "trunk" else len(head),
             left_out=tuple(_left_out(checked, wanted.values())),
-            notes=tuple(notes),
+            notes=notes,
         )
 
 

@@ -1,0 +1,169 @@
+"""One line per request in the log, for people or for programs; never what was asked or answered."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from nextn.engine.statistics import Statistics
+
+_log = logging.getLogger("nextn.server.requests")
+
+_MOST_PATH = 120
+
+
+@dataclass(slots=True)
+class _Texts:
+    """The texts that a request had written."""
+
+    model: str = ""
+    reasons: list[str] = field(default_factory=list)
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    writing_seconds: float = 0.0
+
+    def fields(self) -> dict[str, Any]:
+        speed = self.tokens / self.writing_seconds if self.writing_seconds > 0 else 0.0
+        return {
+            "model": self.model,
+            "prompt_tokens": self.prompt_tokens,
+            "cached_tokens": self.cached_tokens,
+            "tokens": self.tokens,
+            "tokens_per_second": round(speed, 1),
+            "drafted": self.drafted,
+            "accepted": self.accepted,
+            "finish_reason": ",".join(dict.fromkeys(self.reasons)),
+        }
+
+
+_texts: ContextVar[_Texts | None] = ContextVar("nextn_texts", default=None)
+
+
+def note_text(model: str, statistics: Statistics, finish_reason: str) -> None:
+    """Remember a text of the present request for its line in the log."""
+    texts = _texts.get()
+    if texts is None:
+        return
+    texts.model = model
+    texts.reasons.append(finish_reason)
+    texts.prompt_tokens += statistics.prompt_tokens
+    texts.cached_tokens += statistics.cached_tokens
+    texts.tokens += statistics.tokens
+    texts.drafted += statistics.drafted
+    texts.accepted += statistics.accepted
+    texts.writing_seconds += max(statistics.writing_seconds, 0.0)
+
+
+class Journal:
+    """Writes the line of each request to the log when it has been answered.
+
+    Args:
+        app: the application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, in ASGI's way."""
+        if scope["type"] != "http" or not _log.isEnabledFor(logging.INFO):
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 0
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        texts = _Texts()
+        token = _texts.set(texts)
+        try:
+            await self._app(scope, receive, note_status)
+        finally:
+            _texts.reset(token)
+            fields = {
+                "method": scope["method"],
+                "path": scope["path"][:_MOST_PATH],
+                "status": status,
+                "seconds": round(time.perf_counter() - started, 4),
+                "client": (scope.get("client") or ("",))[0],
+            }
+            if texts.reasons:
+                fields |= texts.fields()
+            quiet = status == 200 and scope["path"] in _QUIET
+            _log.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"fields": fields})
+
+
+_QUIET = frozenset({"/health", "/v1/health", "/metrics"})
+"""What monitors ask every few seconds."""
+
+
+class _People(logging.Formatter):
+    """The time, and a sentence."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", None) or {}
+        text = _sentence(fields) if "status" in fields else super().format(record)
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        return f"{clock} {text}"
+
+
+class _Programs(logging.Formatter):
+    """One JSON object per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        line: dict[str, Any] = {
+            "time": moment.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+        }
+        fields = getattr(record, "fields", None)
+        if fields is None:
+            line["message"] = record.getMessage()
+            if record.exc_info:
+                line["traceback"] = self.formatException(record.exc_info)
+        else:
+            line |= fields
+        return json.dumps(line)
+
+
+def _sentence(fields: dict[str, Any]) -> str:
+    """A request for people; what a client chose is shown without control characters."""
+    path = "".join(c if c.isprintable() else "?" for c in fields["path"])
+    text = f"{fields['method']} {path} {fields['status']} in {fields['seconds']:.2f} s"
+    if "tokens" not in fields:
+        return text
+    text += (
+        f": {fields['model']} read {fields['prompt_tokens']} tokens "
+        f"({fields['cached_tokens']} cached), wrote {fields['tokens']} "
+        f"at {fields['tokens_per_second']:.0f} tokens/s"
+    )
+    if fields["drafted"]:
+        text += f", {fields['accepted']} of {fields['drafted']} drafted accepted"
+    return f"{text}, {fields['finish_reason']}"
+
+
+def configure_logging(style: Literal["text", "json"], level: int = logging.INFO) -> None:
+    """Send the log of the server to standard error."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Programs() if style == "json" else _People())
+    logger = logging.getLogger("nextn")
+    logger.handlers = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+    # What it would say of a request that failed is said already.
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
