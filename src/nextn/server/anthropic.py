@@ -36,6 +36,7 @@ from nextn.server.chat import ChatRequest, ChatStream, chat_prompt, open_chat
 from nextn.server.errors import ApiError, bad_field, named_as, to_api_error
 from nextn.server.operation import Call, Family, Operation, json_response
 from nextn.server.streaming import EventStream, closed_when_left, sse
+from nextn.server.whole_calls import CallCollector
 from nextn.server.writing import Writing
 from nextn.text import dialects
 
@@ -234,6 +235,7 @@ class _Message:
             parts += delta.parts
         answer = self._answer(_blocks(parts))
         answer.stop_reason, answer.stop_sequence = self._end()
+        answer.timings = self._stream.timings
         return answer
 
     async def events(self) -> AsyncIterator[bytes]:
@@ -248,7 +250,14 @@ class _Message:
                 yield _event(event)
             reason, stop = self._end()
             last = Delta(stop_reason=reason, stop_sequence=stop)
-            yield _event(Event(type="message_delta", delta=last, usage=self._usage()))
+            yield _event(
+                Event(
+                    type="message_delta",
+                    delta=last,
+                    usage=self._usage(),
+                    timings=self._stream.timings,
+                )
+            )
             yield _event(Event(type="message_stop"))
         except Exception as error:
             yield sse(anthropic_shape(to_api_error(error)), b"error")
@@ -299,29 +308,24 @@ def _event(event: Event) -> bytes:
 def _blocks(parts: list[dialects.Delta]) -> list[AnswerBlock]:
     """The blocks of an answer. A call whose input is no whole object is text."""
     blocks: list[AnswerBlock] = []
-    name = arguments = source = ""
+    calls = CallCollector()
     for part in parts:
         match part:
             case dialects.Reasoning(text):
-                if not (blocks and isinstance(blocks[-1], ThinkingBlock)):
-                    blocks.append(ThinkingBlock(thinking=""))
-                blocks[-1].thinking += text  # type: ignore[union-attr]
+                last = blocks[-1] if blocks else None
+                if isinstance(last, ThinkingBlock):
+                    last.thinking += text
+                else:
+                    blocks.append(ThinkingBlock(thinking=text))
             case dialects.Text(text):
                 _add_text(blocks, text)
-            case dialects.CallBegin():
-                name, arguments, source = part.name, "", part.source
-            case dialects.CallArguments():
-                arguments += part.text
-                source += part.source
-            case dialects.CallEnd(_, True):
-                value = msgspec.Raw(arguments.encode())
-                blocks.append(AnswerToolUse(id=_tool_id(), name=name, input=value))
-                source = ""
-            case dialects.CallEnd():
-                _add_text(blocks, source + part.source)
-                source = ""
-    if source:
-        _add_text(blocks, source)
+            case _:
+                call = calls.take(part)
+                if isinstance(call, str):
+                    _add_text(blocks, call)
+                elif call is not None:
+                    value = msgspec.Raw(call.arguments.encode())
+                    blocks.append(AnswerToolUse(id=_tool_id(), name=call.name, input=value))
     return blocks
 
 

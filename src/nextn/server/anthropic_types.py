@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from nextn.engine.request import MAX_DRAFT
+from nextn.server.writing import Timings
 
 
 class TextBlock(msgspec.Struct, kw_only=True, tag_field="type", tag="text"):
@@ -181,6 +182,7 @@ class Answer(msgspec.Struct, kw_only=True):
     stop_reason: StopReason | None = None
     stop_sequence: str | None = None
     type: Literal["message"] = "message"
+    timings: Timings | UnsetType = UNSET
     role: Literal["assistant"] = "assistant"
 
 
@@ -205,6 +207,7 @@ class Event(msgspec.Struct, kw_only=True, omit_defaults=True):
     content_block: AnswerBlock | UnsetType = UNSET
     delta: Delta | UnsetType = UNSET
     usage: Usage | UnsetType = UNSET
+    timings: Timings | UnsetType = UNSET
 
 
 class TokenCount(msgspec.Struct, kw_only=True):
