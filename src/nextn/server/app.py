@@ -23,6 +23,7 @@ from nextn.server import (
     openai_chat,
     openai_completions,
     openai_models,
+    openai_responses,
 )
 from nextn.server.errors import ApiError, ErrorShape, openai_shape, to_api_error
 from nextn.server.journal import Journal
@@ -34,6 +35,7 @@ from nextn.server.state import Server
 FAMILIES: tuple[Family, ...] = (
     openai_chat.FAMILY,
     openai_completions.FAMILY,
+    openai_responses.FAMILY,
     anthropic.FAMILY,
     ollama.FAMILY,
     openai_models.FAMILY,
