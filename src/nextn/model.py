@@ -145,6 +145,7 @@ class Model:
     - `draft`: "auto" (default), "off", or a number of tokens to draft per step. It changes the
       speed, never the text.
     - `ignore_end`: write on past end tokens; for measurements.
+    - `priority`: texts with lower numbers are written first, and instead of others if need be.
     - one of `json_schema` (a dict or JSON), `regex`, `grammar` (GBNF or Lark) and `response_format`
       (as OpenAI has it): the form of the text; and `grammar_after`, such as "</think>", behind
       which the form begins. See `nextn.grammar.specification_from_settings`.

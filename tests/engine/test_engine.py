@@ -52,6 +52,8 @@ REQUESTS = st.builds(
     stop=st.sampled_from([(), (), ("ab",), ("é",), ("aaa", "cd", "f")]),
     end_tokens=st.sampled_from([frozenset(), frozenset({END}), frozenset({END, 11})]),
     draft=st.sampled_from(["auto", "auto", "off", 1, 3, 16]),
+    priority=st.sampled_from([0, 0, 0, 1, -1]),
+    client=st.sampled_from(["", "a"]),
 )
 
 

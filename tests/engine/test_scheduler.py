@@ -16,12 +16,12 @@ def make(blocks: int = 100, **limits: int) -> Scheduler:
     return Scheduler(BlockCache(blocks, BLOCK), **(defaults | limits))
 
 
-def sequence(number: int, length: int) -> Sequence:
-    tokens = [number] * length
+def sequence(number: int, length: int, *, token: int | None = None, **options: Any) -> Sequence:
+    tokens = [number if token is None else token] * length
     tokenizer: Any = FakeTokenizer()
     return Sequence(
         number,
-        GenerationRequest(prompt=tokens),
+        GenerationRequest(prompt=tokens, **options),
         tokenizer,
         vocab_size=VOCAB,
         context_length=1000,
@@ -142,6 +142,94 @@ def test_after_a_broken_step_everything_is_computed_again() -> None:
     compute(scheduler.plan())
     scheduler.requeue_all()
     assert rows(scheduler.plan()) == {1: BLOCK + 6}
+
+
+def test_the_most_urgent_run_first_and_instead_of_others() -> None:
+    scheduler = make(max_sequences=2)
+    calm = [sequence(number, 5) for number in (1, 2)]
+    for each in calm:
+        scheduler.add(each)
+    compute(scheduler.plan())
+    urgent = sequence(3, 5, priority=-1)
+    lazy = sequence(4, 5, priority=1)
+    scheduler.add(lazy)
+    scheduler.add(urgent)
+    compute(scheduler.plan())
+    assert scheduler.running == [urgent, calm[0]]
+    assert scheduler.waiting == [calm[1], lazy]
+    assert scheduler.preemptions == 1
+    scheduler.remove(urgent)
+    compute(scheduler.plan())
+    assert scheduler.running == calm
+
+
+def test_an_urgent_sequence_gets_the_memory_of_others() -> None:
+    scheduler = make(blocks=5, max_rows=200, prompt_chunk=200)
+    calm = sequence(1, 3 * BLOCK)
+    scheduler.add(calm)
+    compute(scheduler.plan())
+    urgent = sequence(2, 3 * BLOCK, priority=-5)
+    scheduler.add(urgent)
+    compute(scheduler.plan())
+    assert scheduler.running == [urgent]
+    assert scheduler.waiting == [calm]
+
+
+def test_clients_take_turns() -> None:
+    scheduler = make(max_sequences=3)
+    busy = [sequence(number, 5, client="busy") for number in range(5)]
+    for each in busy:
+        scheduler.add(each)
+    scheduler.plan()
+    calm = [sequence(number, 5, client="calm") for number in (10, 11)]
+    for each in calm:
+        scheduler.add(each)
+    scheduler.remove(busy[0])
+    scheduler.plan()
+    # Who has none that runs comes before those who came earlier.
+    assert scheduler.running == [busy[1], busy[2], calm[0]]
+    scheduler.remove(calm[0])
+    scheduler.plan()
+    assert scheduler.running == [busy[1], busy[2], calm[1]]
+    scheduler.remove(busy[1])
+    scheduler.plan()
+    assert scheduler.running == [busy[2], busy[3], calm[1]]
+
+
+def test_a_shared_beginning_is_read_once() -> None:
+    scheduler = make(max_rows=64, prompt_chunk=64)
+    length = 5 * BLOCK
+    for number in range(4):
+        each = sequence(number, length, token=9)
+        each.tokens += [number] * 10
+        scheduler.add(each)
+    other = sequence(7, 40)
+    scheduler.add(other)
+    computed = 0
+    starts: dict[int, int] = {}
+    for step in range(10):
+        runs = scheduler.plan()
+        for run in runs:
+            starts.setdefault(run.sequence.id, step)
+            if run.sequence.id < 4 and len(run.sequence.tokens) == length + 10:
+                computed += run.rows
+        compute(runs)
+    assert computed == length + 4 * 10
+    assert starts[0] == starts[7] == 0
+    assert starts[1] == starts[2] == starts[3]
+
+
+def test_who_reads_a_shared_beginning_may_leave() -> None:
+    scheduler = make(max_rows=64, prompt_chunk=64)
+    first, second = (sequence(number, 5 * BLOCK, token=9) for number in (1, 2))
+    scheduler.add(first)
+    scheduler.add(second)
+    compute(scheduler.plan())
+    assert scheduler.running == [first]
+    scheduler.remove(first)
+    assert rows(scheduler.plan()) == {2: 64}
+    assert second.blocks is not None
+    assert second.blocks.length == 64
 
 
 def test_nothing_to_do_is_an_empty_plan() -> None:

@@ -16,7 +16,8 @@ import uvicorn
 import nextn
 from nextn.server.app import create_app
 from nextn.server.models import Models, ModelSpec
-from nextn.server.run import MAX_HEADER_BYTES, listen, url_of
+from nextn.server.protocol import new_event_loop, web_config
+from nextn.server.run import listen, url_of
 from nextn.server.security import Security
 from nextn.server.state import Server, ServerSettings
 from tests.support.tiny_gguf import write_tiny_model
@@ -44,7 +45,7 @@ class RunningServer:
         self._security = security
         self._models = models
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> RunningServer:
         self._thread.start()
@@ -55,19 +56,15 @@ class RunningServer:
         self._web.should_exit = True
         self._thread.join()
 
+    def _work(self) -> None:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(self._run())
+
     async def _run(self) -> None:
         self.loop = asyncio.get_running_loop()
         models = Models(self._specs, **self._models)
         self.server = Server(models=models, settings=self._settings, security=self._security)
-        self._web = uvicorn.Server(
-            uvicorn.Config(
-                create_app(self.server),
-                log_config=None,
-                access_log=False,
-                ws="none",
-                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-            )
-        )
+        self._web = uvicorn.Server(web_config(create_app(self.server)))
         serving = asyncio.create_task(self._web.serve(sockets=[self._listener]))
         await self.server.models.start()
         self._ready.set()

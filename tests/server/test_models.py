@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import nextn
-from nextn.errors import SourceError
+from nextn.errors import MemoryLimitError, SourceError
 from nextn.server.errors import ApiError
 from nextn.server.models import Models, ModelSpec
 from tests.server.conftest import RunningServer, spec
@@ -125,6 +125,29 @@ def test_a_model_that_cannot_be_loaded_leaves_its_place(loader: Loader) -> None:
             with pytest.raises(SourceError, match="gone"):
                 await models.acquire("bad")
         (await models.acquire("a")).release()
+        await models.close()
+
+    run(test)
+
+
+def test_a_model_that_does_not_fit_makes_idle_ones_go(loader: Loader) -> None:
+    async def test() -> None:
+        def load() -> nextn.Model:
+            if models.loaded:
+                raise MemoryLimitError("too large")
+            return loader._load()
+
+        large = ModelSpec(name="large", load=load)
+        models = Models([loader.spec("a"), loader.spec("b"), large], most_loaded=3)
+        await models.start()
+        (await models.acquire("b")).release()
+        held = await models.acquire("a")
+        with pytest.raises(MemoryLimitError):
+            await models.acquire("large")
+        assert set(models.loaded) == {"a"}
+        held.release()
+        (await models.acquire("large")).release()
+        assert set(models.loaded) == {"large"}
         await models.close()
 
     run(test)

@@ -10,13 +10,16 @@ from nextn.errors import RequestError
 from nextn.grammar import GRAMMAR_SETTINGS
 from nextn.sampling import ConstraintSource, SamplingParams
 
+MAX_PRIORITY = 1_000_000
+"""Largest and, negated, smallest priority."""
+
 MAX_DRAFT = 16
 """Most drafted tokens per step that a request may ask for."""
 
 DraftSetting: TypeAlias = Literal["auto", "off"] | int
 
 _SAMPLING = tuple(item.name for item in fields(SamplingParams))
-_KNOWN = ("max_tokens", "stop", "draft", "ignore_end", *_SAMPLING)
+_KNOWN = ("max_tokens", "stop", "draft", "ignore_end", "priority", *_SAMPLING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,8 @@ class GenerationRequest:
             one token per step, a number from 1 to `MAX_DRAFT` verifies as many as that whenever a
             drafter has them. It changes the speed, never the text.
         shown_control: control tokens that have text; others have none, and end tokens never have.
+        priority: those with lower numbers run first, and instead of others if need be.
+        client: who asks; clients get their turns one after the other.
         constraint: a form, such as a JSON schema, that the text must have; see `nextn.grammar`.
     """
 
@@ -44,6 +49,8 @@ class GenerationRequest:
     draft: DraftSetting = "auto"
     shown_control: frozenset[int] = frozenset()
     constraint: ConstraintSource | None = None
+    priority: int = 0
+    client: str = ""
 
     def check(self, vocab_size: int, context_length: int) -> None:
         """Check that the request is possible.
@@ -86,6 +93,12 @@ class GenerationRequest:
                 f"{MAX_DRAFT}",
                 field="draft",
             )
+        if not _is_integer(self.priority, -MAX_PRIORITY, MAX_PRIORITY):
+            raise RequestError(
+                f"priority is {self.priority!r}; allowed: an integer from {-MAX_PRIORITY} to "
+                f"{MAX_PRIORITY}",
+                field="priority",
+            )
         if self.constraint is not None and self.constraint.vocab_size != vocab_size:
             raise RequestError(
                 f"constraint: made for a model of {self.constraint.vocab_size} tokens, but this "
@@ -106,7 +119,7 @@ def request_from_settings(
         prompt: token ids.
         end_tokens: the model's end tokens.
         settings: `max_tokens`, `stop` (one string or several), `draft`, `ignore_end` (write on past
-            end tokens) and every field of `SamplingParams`.
+            end tokens), `priority` and every field of `SamplingParams`.
         constraint: what `nextn.grammar` made of further settings, which are not among these.
 
     Raises:
@@ -126,6 +139,7 @@ def request_from_settings(
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
         end_tokens=frozenset() if settings.get("ignore_end", False) else end_tokens,
         draft=settings.get("draft", "auto"),
+        priority=settings.get("priority", 0),
         constraint=constraint,
     )
 

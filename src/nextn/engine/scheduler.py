@@ -3,18 +3,23 @@
 - Every sequence that decodes gets its row in every step. What is left of the step goes to prompts,
   shared so that a short prompt never waits for a long one; while others decode, a step takes fewer
   prompt rows, so that their tokens keep coming.
-- A sequence is admitted when the cache has room for all its known tokens, first come, first served.
-- When the cache is full, the youngest sequence gives its blocks back and waits at the head of the
-  queue. Nothing is lost: its tokens are computed again later, many per step, or found in the
-  cache, and the text goes on as if nothing had happened. The oldest sequence always runs, so every
-  text ends.
+- A sequence is admitted when the cache has room for all its known tokens. The most urgent are
+  first; of these, those of the client with the fewest running sequences; of these, the oldest.
+  Nobody overtakes a sequence because that one needs more room.
+- A beginning that several sequences share is computed once: while one of them reads it, the others
+  wait, and then find it in the cache.
+- When the cache is full, the youngest of the least urgent sequences gives its blocks back and waits
+  in its old place; also when a more urgent one needs its place. Nothing is lost: its tokens are
+  computed again later, many per step, or found in the cache, and the text goes on as if nothing had
+  happened. The oldest of the most urgent sequences always runs, so every text ends.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
+from collections import Counter
 
-from nextn.cache import BlockCache, CacheFullError
+from nextn.cache import BlockCache, CacheFullError, SequenceBlocks
 from nextn.engine.sequence import Sequence
 from nextn.engine.step import Run
 
@@ -30,8 +35,8 @@ class Scheduler:
         shared_prompt_chunk: the same for steps in which other sequences decode.
 
     Attributes:
-        waiting: sequences without blocks, next one first.
-        running: sequences with blocks, oldest first.
+        waiting: sequences without blocks; most urgent first, then oldest.
+        running: sequences with blocks, in the same order.
         max_sequences: most sequences that run at a time.
         preemptions: how often a running sequence lost its blocks.
     """
@@ -45,7 +50,7 @@ class Scheduler:
         prompt_chunk: int,
         shared_prompt_chunk: int,
     ) -> None:
-        self.waiting: deque[Sequence] = deque()
+        self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.preemptions = 0
         self._cache = cache
@@ -56,7 +61,7 @@ class Scheduler:
 
     def add(self, sequence: Sequence) -> None:
         """Queue a new sequence."""
-        self.waiting.append(sequence)
+        insort(self.waiting, sequence, key=_order)
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence and give its blocks back; one that is not there is no error."""
@@ -79,7 +84,7 @@ class Scheduler:
         for sequence in everyone:
             sequence.blocks = None
             if sequence.finish_reason is None:
-                self.waiting.append(sequence)
+                self.add(sequence)
 
     def plan(self) -> list[Run]:
         """The runs of the next step, decoding ones first; empty if nothing is left to do.
@@ -114,26 +119,84 @@ class Scheduler:
         return preempted
 
     def _preempt(self) -> None:
-        sequence = self.running.pop()
+        sequence = self.running[-1]
+        self.add(sequence)
+        self.running.pop()
         sequence.release()
         self.preemptions += 1
-        self.waiting.appendleft(sequence)
 
     def _admit(self) -> None:
-        while self.waiting and len(self.running) < self.max_sequences:
-            sequence = self.waiting[0]
+        passed: set[int] = set()
+        while (sequence := self._next(passed)) is not None:
+            outranks = bool(self.running) and _urgency(sequence) < _urgency(self.running[-1])
+            full = len(self.running) >= self.max_sequences
+            if full and not outranks:
+                return
             blocks = sequence.start(self._cache)
-            try:
-                blocks.reserve(len(sequence.tokens) - blocks.length)
-            except CacheFullError:
+            if self._is_read_by_another(sequence, blocks):
                 sequence.release()
-                return
-            # Room for the others to go on, or the newcomer would be preempted at once.
-            if self._cache.available < len(self.running):
+                passed.add(sequence.id)
+            elif full:
                 sequence.release()
-                return
-            self.running.append(sequence)
-            self.waiting.popleft()
+                self._preempt()
+            elif self._reserve(sequence, blocks):
+                insort(self.running, sequence, key=_order)
+                self.waiting.remove(sequence)
+            else:
+                sequence.release()
+                if not outranks:
+                    return
+                self._preempt()
+
+    def _next(self, passed: set[int]) -> Sequence | None:
+        """Who should run next, of the most urgent that wait; None if all of these were passed."""
+        if not self.waiting:
+            return None
+        urgency = _urgency(self.waiting[0])
+        running = Counter(sequence.request.client for sequence in self.running)
+        chosen = None
+        fewest = 0
+        for sequence in self.waiting:
+            if _urgency(sequence) != urgency:
+                break
+            if sequence.id not in passed:
+                count = running[sequence.request.client]
+                if chosen is None or count < fewest:
+                    chosen, fewest = sequence, count
+        return chosen
+
+    def _is_read_by_another(self, sequence: Sequence, blocks: SequenceBlocks) -> bool:
+        """Whether the first block that is not in the cache is about to be computed anyway."""
+        known, tokens = blocks.length, sequence.tokens
+        end = known + self._cache.block_tokens
+        if end >= len(tokens):
+            return False
+        for other in self.running:
+            if other.blocks is None or not other.blocks.length < end <= len(other.tokens):
+                continue
+            if (
+                other.tokens[known:end] == tokens[known:end]
+                and other.tokens[:known] == tokens[:known]
+            ):
+                return True
+        return False
+
+    def _reserve(self, sequence: Sequence, blocks: SequenceBlocks) -> bool:
+        """Make room for all known tokens of a newcomer; whether there was enough."""
+        try:
+            blocks.reserve(len(sequence.tokens) - blocks.length)
+        except CacheFullError:
+            return False
+        # Room for the others to go on, or the newcomer would be preempted at once.
+        return self._cache.available >= len(self.running)
+
+
+def _urgency(sequence: Sequence) -> int:
+    return sequence.request.priority
+
+
+def _order(sequence: Sequence) -> tuple[int, int]:
+    return sequence.request.priority, sequence.id
 
 
 def _share(rows: int, runs: list[Run]) -> list[Run]:

@@ -69,6 +69,8 @@ class WritingFields(msgspec.Struct, kw_only=True):
     Attributes:
         mtp: "auto", "off", or a number of tokens to draft per step. It changes the speed only.
         logit_bias: numbers by token id, or pairs of both; false bans a token.
+        priority: requests with lower numbers are written first, and instead of others if need be.
+        user: who asks, if one client asks for several people; they take turns.
         per_request_spec_decode_metrics: asks for vLLM's `metrics.speculative_decoding`.
         nextn: what nextn may say besides.
     """
@@ -93,6 +95,8 @@ class WritingFields(msgspec.Struct, kw_only=True):
     frequency_penalty: _Penalty | None = None
     logit_bias: _Bias | None = None
     ignore_eos: bool | None = None
+    priority: int | None = None
+    user: str | None = None
     mtp: _Depth | Literal["auto", "off"] | None = None
     speculative: SpeculativeField | None = None
     speculative_n_max: _Depth | None = msgspec.field(name="speculative.n_max", default=None)
@@ -144,6 +148,8 @@ class WritingFields(msgspec.Struct, kw_only=True):
             draft=self._draft(),
             ignore_end=bool(self.ignore_eos),
             form=self._form(),
+            priority=self.priority or 0,
+            user=self.user or "",
             choices=1 if self.n is None else self.n,
         )
 

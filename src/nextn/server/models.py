@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nextn.errors import MemoryLimitError
 from nextn.server.errors import ApiError
 
 if TYPE_CHECKING:
@@ -214,7 +215,7 @@ class Models:
         await self._take_place(spec.name)
         started = time.monotonic()
         try:
-            model = await asyncio.to_thread(spec.load)
+            model = await self._load_into_memory(spec)
         except BaseException:
             await self._give_place(spec.name)
             raise
@@ -227,6 +228,21 @@ class Models:
         _log.info("loaded %s in %.1f s", spec.name, taken)
         return loaded
 
+    async def _load_into_memory(self, spec: ModelSpec) -> Model:
+        """Load a model; as long as it does not fit, idle ones are unloaded."""
+        while True:
+            try:
+                return await asyncio.to_thread(spec.load)
+            except MemoryLimitError:
+                idle = self._longest_unused()
+                if idle is None:
+                    raise
+                await self._close(idle)
+
+    def _longest_unused(self) -> LoadedModel | None:
+        idle = [loaded for loaded in self.loaded.values() if not loaded.leases]
+        return min(idle, key=lambda loaded: loaded.used_at, default=None)
+
     async def _take_place(self, name: str) -> None:
         """Wait for one of the `most_loaded` places; unloads what is idle."""
         async with self._changed:
@@ -234,11 +250,11 @@ class Models:
                 if len(self._places) < self._most_loaded:
                     self._places.add(name)
                     return
-                idle = [loaded for loaded in self.loaded.values() if not loaded.leases]
-                if idle:
-                    await self._close(min(idle, key=lambda loaded: loaded.used_at))
-                else:
+                idle = self._longest_unused()
+                if idle is None:
                     await self._changed.wait()
+                else:
+                    await self._close(idle)
 
     async def _give_place(self, name: str) -> None:
         async with self._changed:

@@ -14,10 +14,8 @@ import uvicorn
 
 from nextn.errors import NextnError
 from nextn.server.app import create_app
+from nextn.server.protocol import new_event_loop, web_config
 from nextn.server.state import Server
-
-MAX_HEADER_BYTES = 32 << 10
-"""Most bytes of the request line and headers of a request."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -75,7 +73,8 @@ def run_server(
     Raises:
         NextnError: the first model cannot be loaded.
     """
-    asyncio.run(_run(create, listener, on_ready))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_run(create, listener, on_ready))
 
 
 async def _run(
@@ -103,16 +102,7 @@ class _WebServer(uvicorn.Server):
     """uvicorn, except for what signals do."""
 
     def __init__(self, server: Server) -> None:
-        super().__init__(
-            uvicorn.Config(
-                create_app(server),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                ws="none",
-                h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-            )
-        )
+        super().__init__(web_config(create_app(server)))
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -14,6 +14,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -22,6 +23,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nextn.errors import RequestError
 from nextn.server.errors import ApiError
+
+caller: ContextVar[str] = ContextVar("nextn_caller", default="")
+"""Who asks: one name per key, or else per address; clients take turns by it."""
 
 MIN_KEY = 8
 """Least characters of a key."""
@@ -150,6 +154,7 @@ class Guard:
         elif allowed is not None and scope["method"] == "OPTIONS":
             await _preflight(headers)(scope, receive, send_with_headers)
         else:
+            caller.set(_name_of(scope, headers))
             await self._app(scope, receive, send_with_headers)
 
     def _error(self, scope: Scope, headers: Headers, allowed: str | None) -> ApiError | None:
@@ -208,11 +213,19 @@ class Guard:
         digests = self._security.key_digests
         if not digests:
             return True
-        kind, _, bearer = headers.get("authorization", "").partition(" ")
-        given = bearer.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
-        digest = _digest(given)
+        digest = _digest(_given_key(headers))
         # All of them, always: the time must not say which one was nearly right.
         return sum(hmac.compare_digest(digest, known) for known in digests) > 0
+
+
+def _given_key(headers: Headers) -> str:
+    kind, _, bearer = headers.get("authorization", "").partition(" ")
+    return bearer.strip() if kind.lower() == "bearer" else headers.get("x-api-key", "")
+
+
+def _name_of(scope: Scope, headers: Headers) -> str:
+    key = _given_key(headers)
+    return _digest(key).hex() if key else (scope.get("client") or ("",))[0]
 
 
 def _digest(key: str) -> bytes:

@@ -16,6 +16,7 @@ from nextn.engine.request import GenerationRequest, request_from_settings
 from nextn.errors import RequestError
 from nextn.sampling.params import SEED_BITS
 from nextn.server.errors import ApiError, bad_field
+from nextn.server.security import caller
 
 if TYPE_CHECKING:
     from nextn.engine.async_engine import AsyncTokenStream
@@ -38,6 +39,8 @@ class Writing:
         draft: "auto", "off" or a number; None for the server's.
         ignore_end: write on past end tokens.
         form: the form of the text, such as `{"json_schema": {...}}`; see `nextn.grammar`.
+        priority: requests with lower numbers are written first.
+        user: who asks, if one client asks for several people; they take turns.
         choices: how many texts to write. Choice i has the seed of choice 0 plus i.
     """
 
@@ -47,6 +50,8 @@ class Writing:
     draft: str | int | None = None
     ignore_end: bool = False
     form: Mapping[str, Any] = field(default_factory=dict)
+    priority: int = 0
+    user: str = ""
     choices: int = 1
 
     def check(self, settings: ServerSettings) -> None:
@@ -103,10 +108,11 @@ class Writing:
                 "stop": self.stop,
                 "draft": settings.draft if self.draft is None else self.draft,
                 "ignore_end": self.ignore_end,
+                "priority": self.priority,
             },
             self._constraint(model),
         )
-        first = replace(first, shown_control=shown_control)
+        first = replace(first, shown_control=shown_control, client=f"{caller.get()} {self.user}")
         return [first, *(_with_next_seed(first, index) for index in range(1, self.choices))]
 
     def _constraint(self, model: Model) -> ConstraintSource | None:
