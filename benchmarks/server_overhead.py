@@ -82,7 +82,9 @@ def main() -> None:
     arguments = parser.parse_args()
     spawn = multiprocessing.get_context("spawn")
     ours, theirs = spawn.Pipe()
-    worker = spawn.Process(target=direct, args=(theirs, arguments.model, arguments.threads), daemon=True)
+    worker = spawn.Process(
+        target=direct, args=(theirs, arguments.model, arguments.threads), daemon=True
+    )
     worker.start()
     ours.recv()
     command = [sys.executable, "-m", "nextn", "serve", arguments.model, "--port", "0", "-np", "1"]

@@ -235,6 +235,9 @@ class _Message:
             parts += delta.parts
         answer = self._answer(_blocks(parts))
         answer.stop_reason, answer.stop_sequence = self._end()
+        called = any(isinstance(block, AnswerToolUse) for block in answer.content)
+        if answer.stop_reason == "tool_use" and not called:
+            answer.stop_reason = "end_turn"  # all calls broke off, and are text
         answer.timings = self._stream.timings
         return answer
 
