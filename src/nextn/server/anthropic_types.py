@@ -150,13 +150,12 @@ class MessagesRequest(CountTokensRequest, kw_only=True):
     mcp_servers: Annotated[list[Any], Meta(max_length=0)] | None = None
 
 
-class AnswerToolUse(msgspec.Struct, kw_only=True):
+class AnswerToolUse(msgspec.Struct, kw_only=True, tag_field="type", tag="tool_use"):
     """A call in an answer; its input is JSON as the model wrote it."""
 
     id: str
     name: str
     input: msgspec.Raw
-    type: Literal["tool_use"] = "tool_use"
 
 
 AnswerBlock: TypeAlias = TextBlock | ThinkingBlock | AnswerToolUse

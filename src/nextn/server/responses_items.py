@@ -14,8 +14,8 @@ from nextn.server.responses_types import (
     OutputMessage,
     OutputReasoning,
     OutputText,
+    ReasoningText,
     ResponseEvent,
-    TextPart,
 )
 from nextn.text.dialects import CallArguments, CallBegin, CallEnd, Delta, Reasoning, Text
 
@@ -44,7 +44,7 @@ class OutputItems:
                 yield from self._grow("output_text", text, logprobs)
             case Reasoning(text):
                 if not isinstance(self._open, OutputReasoning):
-                    yield from self._begin(OutputReasoning(id=_new_id("rs")), TextPart(text=""))
+                    yield from self._begin(OutputReasoning(id=_new_id("rs")), ReasoningText())
                 yield from self._grow("reasoning_text", text, [])
             case CallBegin(_, name):
                 call = OutputCall(id=_new_id("fc"), call_id=call_id(), name=name)
@@ -90,7 +90,7 @@ class OutputItems:
         return call
 
     def _begin(
-        self, item: OutputItem, part: OutputText | TextPart | None = None
+        self, item: OutputItem, part: OutputText | ReasoningText | None = None
     ) -> Iterator[ResponseEvent]:
         yield from self.finish(complete=True)
         self.items.append(item)

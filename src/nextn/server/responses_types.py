@@ -14,11 +14,17 @@ from nextn.server.openai_types import TokenLogprob
 from nextn.server.writing import Timings
 
 
-class TextPart(msgspec.Struct, kw_only=True):
-    """A piece of reasoning, or of its summary."""
+class SummaryPart(msgspec.Struct, kw_only=True):
+    """A piece of a summary of reasoning."""
 
     text: str
-    type: str = "reasoning_text"
+    type: Literal["summary_text"] = "summary_text"
+
+
+class ReasoningText(msgspec.Struct, kw_only=True, tag_field="type", tag="reasoning_text"):
+    """A piece of reasoning."""
+
+    text: str = ""
 
 
 class InputItem(msgspec.Struct, kw_only=True):
@@ -37,7 +43,7 @@ class InputItem(msgspec.Struct, kw_only=True):
     name: str | None = None
     arguments: str | None = None
     output: str | list[ContentPart] | None = None
-    summary: list[TextPart] | None = None
+    summary: list[SummaryPart] | None = None
 
 
 class FunctionTool(msgspec.Struct, kw_only=True):
@@ -122,36 +128,33 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
 Status: TypeAlias = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
-class OutputText(msgspec.Struct, kw_only=True):
+class OutputText(msgspec.Struct, kw_only=True, tag_field="type", tag="output_text"):
     """The text of a message."""
 
     text: str = ""
-    type: Literal["output_text"] = "output_text"
     annotations: list[None] = msgspec.field(default_factory=list)
     logprobs: list[TokenLogprob] = msgspec.field(default_factory=list)
 
 
-class OutputMessage(msgspec.Struct, kw_only=True):
+class OutputMessage(msgspec.Struct, kw_only=True, tag_field="type", tag="message"):
     """A message in an answer."""
 
     id: str
     status: Status = "in_progress"
     content: list[OutputText] = msgspec.field(default_factory=list)
-    type: Literal["message"] = "message"
     role: Literal["assistant"] = "assistant"
 
 
-class OutputReasoning(msgspec.Struct, kw_only=True):
+class OutputReasoning(msgspec.Struct, kw_only=True, tag_field="type", tag="reasoning"):
     """What the model thought."""
 
     id: str
     status: Status = "in_progress"
-    content: list[TextPart] = msgspec.field(default_factory=list)
-    summary: list[TextPart] = msgspec.field(default_factory=list)
-    type: Literal["reasoning"] = "reasoning"
+    content: list[ReasoningText] = msgspec.field(default_factory=list)
+    summary: list[SummaryPart] = msgspec.field(default_factory=list)
 
 
-class OutputCall(msgspec.Struct, kw_only=True):
+class OutputCall(msgspec.Struct, kw_only=True, tag_field="type", tag="function_call"):
     """A call that the model made; arguments are a JSON object in a string."""
 
     id: str
@@ -159,7 +162,6 @@ class OutputCall(msgspec.Struct, kw_only=True):
     name: str
     arguments: str = ""
     status: Status = "in_progress"
-    type: Literal["function_call"] = "function_call"
 
 
 OutputItem: TypeAlias = OutputMessage | OutputReasoning | OutputCall
@@ -239,7 +241,7 @@ class ResponseEvent(msgspec.Struct, kw_only=True, omit_defaults=True):
     item_id: str | UnsetType = UNSET
     content_index: int | UnsetType = UNSET
     item: OutputItem | UnsetType = UNSET
-    part: OutputText | TextPart | UnsetType = UNSET
+    part: OutputText | ReasoningText | UnsetType = UNSET
     delta: str | UnsetType = UNSET
     text: str | UnsetType = UNSET
     name: str | UnsetType = UNSET
