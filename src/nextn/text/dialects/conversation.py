@@ -69,7 +69,7 @@ def find_abilities(template: ChatTemplate) -> Abilities:
     as_text = written('{"probe_key": "probe value"}', "probe result")
     prompt = as_object if "probe_key" in as_object else as_text
     return Abilities(
-        calls="probe_tool" in prompt and "probe_key" in prompt,
+        calls="probe_key" in prompt,
         object_arguments="probe_key" in as_object,
         results="probe result" in prompt,
         responses="tool_responses" in template.source and "tool_call_id" not in template.source,
