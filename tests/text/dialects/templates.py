@@ -55,7 +55,8 @@ _DSML = """
 
 _DEEPSEEK_V3 = (
     "{{ '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>' "
-    "+ call.name + '\\n```json\\n' + call.arguments + '\\n```' + '<｜tool▁call▁end｜><｜tool▁calls▁end｜>' }}"
+    "+ call.name + '\\n```json\\n' + call.arguments + '\\n```' "
+    "+ '<｜tool▁call▁end｜><｜tool▁calls▁end｜>' }}"
 )
 _DEEPSEEK_V3_1 = (
     "{{ '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>' "
