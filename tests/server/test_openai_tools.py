@@ -51,7 +51,6 @@ def test_a_named_tool_is_called_with_arguments_that_fit(client: openai.OpenAI, s
         messages=MESSAGES,
         tools=TOOLS,
         tool_choice=NAMED,
-        parallel_tool_calls=False,
         **{**SETTINGS, "seed": seed},
     )
     choice = answer.choices[0]

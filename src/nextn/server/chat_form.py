@@ -49,7 +49,8 @@ def _specification(
     given = {name: value for name, value in request.writing.form.items() if value is not None}
     form = specification_from_settings(given)
     term = terms(model.tokenizer)
-    several = request.parallel_tool_calls
+    # Who names a tool means one call of it.
+    several = request.parallel_tool_calls and request.tool_choice in ("auto", "required")
     if tools and request.tool_choice != "auto":
         if form is not None:
             raise bad_field(form.field, "cannot be together with a tool that must be called")

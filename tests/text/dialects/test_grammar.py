@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,6 +92,7 @@ def test_other_tools_other_types_and_text_are_not_allowed(
     assert not allowed(write([("now", {})]))
     assert not allowed(write([("get_weather", {"days": 3})]))
     assert not allowed(write([("get_weather", {"city": "Rome", "days": [3]})]))
+    assert not allowed(write([("get_weather", {"city": "Rome", "mood": "good"})]))
     assert not allowed("It is sunny.")
 
 
@@ -126,4 +126,3 @@ def test_marks_that_are_control_tokens_are_these_tokens(tokenizer: Tokenizer) ->
     token = max(tokenizer.special)
     mark = tokenizer.token_text(token)
     assert terms(tokenizer)(f'a"{mark}') == f"{json.dumps('a' + chr(34))} <[{token}]>"
-    assert Path

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +9,8 @@ from hypothesis import strategies as st
 
 from nextn.text.dialects import Dialect
 from nextn.text.dialects.base import ReasoningMarks
-from nextn.text.dialects.find import DIALECTS, GEMMA4, HARMONY
-from tests.text.dialects.parsing import TOOLS, cut, parse
+from nextn.text.dialects.find import DIALECTS
+from tests.text.dialects.parsing import cut, parse
 
 THINK = ReasoningMarks("<think>", "</think>")
 REASONING = [
@@ -81,14 +80,17 @@ def test_without_tools_there_are_no_calls(dialect: Dialect, data: st.DataObject)
 WORDS = st.text(
     st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="<>|`"), max_size=12
 )
-SCALARS = st.none() | st.booleans() | st.integers(-(10**12), 10**12) | WORDS
-VALUES = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.from_regex(r"[a-z_]{1,6}", fullmatch=True), inner, max_size=3)
-    ),
-    max_leaves=6,
+ARGUMENTS = st.fixed_dictionaries(
+    {"city": WORDS},
+    optional={
+        "days": st.integers(-(10**15), 10**15),
+        "detailed": st.booleans(),
+        "hours": st.lists(st.floats(-1e9, 1e9), max_size=3),
+        "options": st.sampled_from([{}, {"a": [1, {"b": None}, "x y"]}, {"c": {"d": [[], {}]}}]),
+    },
+)
+CALLS = st.lists(
+    st.tuples(st.just("get_weather"), ARGUMENTS) | st.just(("now", {})), min_size=1, max_size=3
 )
 
 
@@ -96,35 +98,15 @@ VALUES = st.recursive(
 @settings(deadline=None, max_examples=20)
 @given(data=st.data())
 def test_calls_that_the_dialect_writes_are_read(dialect: Dialect, data: st.DataObject) -> None:
-    arguments = st.fixed_dictionaries(
-        {"city": WORDS},
-        optional={
-            "days": st.integers(),
-            "detailed": st.booleans(),
-            "hours": st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3),
-            "options": st.dictionaries(st.from_regex(r"[a-z]{1,6}", fullmatch=True), VALUES),
-        },
-    )
-    calls: list[tuple[str, Any]] = data.draw(
-        st.lists(
-            st.tuples(st.just("get_weather"), arguments) | st.just(("now", {})),
-            min_size=1,
-            max_size=3,
-        )
-    )
+    calls: list[tuple[str, Any]] = data.draw(CALLS)
     before = data.draw(st.sampled_from(["", "I will look.\n\n"]))
     if dialect.name in ("llama3", "harmony"):
         before = ""
     written = before + dialect.calls.write(calls)
     parsed = parse(dialect, list(written))
-    assert parsed.values == json.loads(json.dumps(calls), object_hook=None) or [
-        list(each) for each in parsed.values
-    ] == json.loads(json.dumps(calls))
+    assert parsed.values == calls
     assert parsed.text == before.strip()
 
 
-def test_every_dialect_is_covered() -> None:
-    assert GEMMA4 in REASONING
-    assert HARMONY in REASONING
-    assert len({each.name for each in REASONING}) == len(REASONING) == len(DIALECTS)
-    assert TOOLS
+def test_names_of_dialects_are_their_own() -> None:
+    assert len({each.name for each in DIALECTS}) == len(DIALECTS)

@@ -140,8 +140,13 @@ def choice(calls: Sequence[str]) -> str:
 
 
 def json_rule(tool: Tool) -> str:
-    """The term for the JSON arguments of a tool."""
-    schema = with_settings({"type": "object", **tool.parameters})
+    """The term for the JSON arguments of a tool.
+
+    A schema that lists properties and does not speak of others allows any; models make no good use
+    of that.
+    """
+    closed = {"additionalProperties": False} if tool.properties() else {}
+    schema = with_settings({"type": "object", **closed, **tool.parameters})
     return f"%json {json.dumps(schema)}"
 
 
