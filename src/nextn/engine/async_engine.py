@@ -70,8 +70,13 @@ class AsyncEngine:
 
     @property
     def waiting(self) -> int:
-        """Texts that wait for room."""
-        return self._engine.waiting
+        """Texts that wait for room, or to be noticed."""
+        return self._engine.waiting + self._commands.qsize()
+
+    @property
+    def max_sequences(self) -> int:
+        """Most texts that are written at a time."""
+        return self._engine.max_sequences
 
     @property
     def preemptions(self) -> int:

@@ -127,10 +127,14 @@ class Scheduler:
 
     def _admit(self) -> None:
         passed: set[int] = set()
-        while (sequence := self._next(passed)) is not None:
-            outranks = bool(self.running) and _urgency(sequence) < _urgency(self.running[-1])
+        # Looking costs time in every step, so that not all that wait for a beginning are looked at.
+        while self.waiting and len(passed) < self.max_sequences:
+            outranks = bool(self.running) and _urgency(self.waiting[0]) < _urgency(self.running[-1])
             full = len(self.running) >= self.max_sequences
             if full and not outranks:
+                return
+            sequence = self._next(passed)
+            if sequence is None:
                 return
             blocks = sequence.start(self._cache)
             if self._is_read_by_another(sequence, blocks):
@@ -150,8 +154,6 @@ class Scheduler:
 
     def _next(self, passed: set[int]) -> Sequence | None:
         """Who should run next, of the most urgent that wait; None if all of these were passed."""
-        if not self.waiting:
-            return None
         urgency = _urgency(self.waiting[0])
         running = Counter(sequence.request.client for sequence in self.running)
         chosen = None

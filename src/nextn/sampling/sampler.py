@@ -25,6 +25,10 @@ class LogitsError(NextnError):
     """Logits from which no token can be chosen: NaN, infinite, or every token is banned."""
 
 
+class NoTokenError(LogitsError):
+    """A request that bans every token that the model could choose."""
+
+
 class Choice(NamedTuple):
     """The token that a sampler chose for one position.
 
@@ -176,11 +180,11 @@ class Sampler:
                 "the model file is damaged, or its computation overflowed"
             )
         if self.constraint is not None:
-            return LogitsError(
+            return NoTokenError(
                 f"{where}: the model has no token that the grammar allows here, or logit_bias bans "
                 "all of them"
             )
-        return LogitsError(f"{where}: every token is banned; allow at least one in logit_bias")
+        return NoTokenError(f"{where}: every token is banned; allow at least one in logit_bias")
 
 
 def _top_p_prefix(

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from nextn.errors import (
-    EngineError,
     MemoryLimitError,
     NextnError,
     RequestError,
     TemplateError,
     UnsupportedModelError,
 )
-from nextn.sampling.sampler import LogitsError
+from nextn.sampling import ConstraintError
+from nextn.sampling.sampler import NoTokenError
 
 
 class ApiError(Exception):
@@ -104,11 +104,11 @@ def to_api_error(error: Exception, names: Mapping[str, str] | None = None) -> Ap
             field = names[field]
         long = field == "prompt" and "the context holds" in message
         return ApiError(400, message, field=field, code="context_length_exceeded" if long else None)
-    if isinstance(error, TemplateError | UnsupportedModelError):
+    if isinstance(error, TemplateError | UnsupportedModelError | NoTokenError | ConstraintError):
         return ApiError(400, str(error))
     if isinstance(error, MemoryLimitError):
         return ApiError(503, str(error), code="out_of_memory", headers={"Retry-After": "10"})
-    if isinstance(error, LogitsError | EngineError | NextnError):
+    if isinstance(error, NextnError):
         return ApiError(500, str(error))
     return ApiError(500, "internal error; see the log of the server")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import threading
@@ -18,6 +19,9 @@ from nextn.server.protocol import new_event_loop, web_config
 from nextn.server.state import Server
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_LAST_SECONDS = 5.0
+"""What a server has to end in order after a second signal."""
 
 _log = logging.getLogger("nextn.server")
 
@@ -126,4 +130,6 @@ class _WebServer(uvicorn.Server):
         else:
             _log.info("ending at once")
             self.force_exit = True
+            # Loading a model cannot be broken off, and nothing is lost with it.
+            asyncio.get_running_loop().call_later(_LAST_SECONDS, os._exit, 1)
         self.should_exit = True

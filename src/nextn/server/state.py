@@ -62,16 +62,19 @@ class Server:
         self.security = Security() if security is None else security
         self.metrics = Metrics()
 
-    def check_queue(self, loaded: LoadedModel) -> None:
-        """Refuse further texts while too many are waiting.
+    def check_queue(self, loaded: LoadedModel, count: int) -> None:
+        """Refuse `count` further texts if too many would wait.
 
         Raises:
             ApiError: 503.
         """
-        if loaded.engine.waiting >= self.settings.max_waiting:
+        engine = loaded.engine
+        room = engine.max_sequences + self.settings.max_waiting
+        if engine.running + engine.waiting + count > room:
             raise ApiError(
                 503,
-                f"the server is busy: {loaded.engine.waiting} texts are waiting; try again later",
+                f"the server is busy: it writes {engine.running} texts, and {engine.waiting} wait; "
+                "try again later",
                 code="server_busy",
                 headers={"Retry-After": RETRY_SECONDS},
             )

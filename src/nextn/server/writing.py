@@ -229,7 +229,7 @@ def open_texts(server: Server, lease: Lease, requests: list[GenerationRequest]) 
         RequestError: one is not possible.
         ApiError: too many texts are waiting already.
     """
-    server.check_queue(lease.loaded)
+    server.check_queue(lease.loaded, len(requests))
     texts: list[ServedText] = []
     try:
         for request in requests:

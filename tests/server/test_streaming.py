@@ -1,0 +1,167 @@
+"""Slow prompts, slow readers, and clients that leave; full queues and broken steps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from nextn.server.models import LoadedModel
+from nextn.server.state import ServerSettings
+from tests.server.conftest import RunningServer, spec
+
+BODY: dict[str, Any] = {"prompt": "a", "temperature": 0, "max_tokens": 5, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def pinging(tiny_path: Path) -> Iterator[RunningServer]:
+    """A server of two slots and a short queue that pings all the time."""
+    settings = ServerSettings(ping_seconds=0.01, max_waiting=1)
+    with RunningServer([spec(tiny_path, max_sequences=2)], settings) as running:
+        yield running
+
+
+def loaded(server: RunningServer) -> LoadedModel:
+    return server.server.models.loaded["tiny"]
+
+
+@contextmanager
+def held(server: RunningServer) -> Iterator[None]:
+    """No step is run within it."""
+    release = threading.Event()
+    holding = threading.Event()
+
+    def hold(_: object) -> None:
+        holding.set()
+        release.wait(120)
+
+    call = asyncio.run_coroutine_threadsafe(loaded(server).engine.call(hold), server.loop)
+    assert holding.wait(120)
+    try:
+        yield
+    finally:
+        release.set()
+        call.result(120)
+
+
+def wait_until_idle(server: RunningServer) -> None:
+    for _ in range(20_000):
+        engine = loaded(server).engine
+        if not (engine.running or engine.waiting or loaded(server).leases):
+            return
+        server.get("/health")
+    raise AssertionError("a text goes on without a reader")
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_a_stream_without_news_is_kept_alive(pinging: RunningServer, path: str) -> None:
+    body: dict[str, Any] = {**BODY, "stream": True, "messages": [{"role": "user", "content": "a"}]}
+    with held(pinging):
+        connection = httpx.stream("POST", pinging.url + path, json=body, timeout=120)
+        with connection as response:
+            lines = response.iter_lines()
+            assert response.headers["content-type"].startswith("text/event-stream")
+            assert ": ping" in (next(lines) for _ in range(50))
+    wait_until_idle(pinging)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_while_its_text_waits_is_forgotten(
+    pinging: RunningServer, stream: bool
+) -> None:
+    body = json.dumps({**BODY, "stream": stream}).encode()
+    host, port = pinging.url.removeprefix("http://").split(":")
+    with held(pinging):
+        with socket.create_connection((host, int(port))) as connection:
+            head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+            connection.sendall(head % len(body) + body)
+            while not loaded(pinging).engine.waiting:
+                pinging.get("/health")
+        while loaded(pinging).leases:
+            pinging.get("/health")
+    wait_until_idle(pinging)
+
+
+def test_more_than_the_queue_holds_is_refused(pinging: RunningServer) -> None:
+    with held(pinging):
+        answer: list[httpx.Response] = []
+        body = {**BODY, "n": 3}
+        thread = threading.Thread(
+            target=lambda: answer.append(pinging.post("/v1/completions", body))
+        )
+        thread.start()
+        while loaded(pinging).engine.waiting < 3:
+            pinging.get("/health")
+        refused = pinging.post("/v1/completions", BODY)
+    thread.join()
+    assert refused.status_code == 503
+    assert int(refused.headers["retry-after"]) > 0
+    assert refused.json()["error"]["code"] == "server_busy"
+    assert answer[0].status_code == 200
+    assert pinging.post("/v1/completions", BODY).status_code == 200
+
+
+def test_a_reader_that_stops_holds_up_nobody_and_loses_nothing(server: RunningServer) -> None:
+    body = json.dumps({**BODY, "stream": True, "n": 32, "max_tokens": 200}).encode()
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(120)
+        connection.connect((host, int(port)))
+        connection.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            b"Content-Length: %d\r\n\r\n" % len(body) + body
+        )
+        connection.recv(100)
+        answer = server.post("/v1/completions", BODY).json()
+        assert answer["usage"]["completion_tokens"] == 5
+        # Its texts are written, too, although nobody reads them.
+        while loaded(server).engine.running:
+            server.get("/health")
+        received = b""
+        while more := connection.recv(1 << 16):
+            received += more
+    assert received.count(b'"finish_reason":"length"') == 32
+    assert b"data: [DONE]" in received
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_step_that_fails_is_an_error_of_its_requests_alone(
+    server: RunningServer, stream: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = loaded(server).model.executor
+    step = type(executor).step
+
+    def fail(*_: object) -> None:
+        monkeypatch.setattr(type(executor), "step", step)
+        raise RuntimeError("secret address 0x7f")
+
+    monkeypatch.setattr(type(executor), "step", fail)
+    response = server.post("/v1/completions", {**BODY, "stream": stream})
+    assert "RuntimeError" in response.text
+    assert "0x7f" not in response.text
+    if stream:
+        error = json.loads(response.text.split("data: ")[1])["error"]
+        assert "[DONE]" not in response.text
+    else:
+        assert response.status_code == 500
+        error = response.json()["error"]
+    assert error["type"] == "server_error"
+    assert server.post("/v1/completions", BODY).status_code == 200
+    wait_until_idle(server)
+
+
+def test_logits_that_allow_no_token_are_an_error_of_one_request(server: RunningServer) -> None:
+    vocabulary = loaded(server).model.tokenizer.vocab_size
+    banned = {str(token): False for token in range(vocabulary)}
+    response = server.post("/v1/completions", {**BODY, "logit_bias": banned})
+    assert response.status_code == 400
+    assert "logit_bias" in response.json()["error"]["message"]
