@@ -106,7 +106,7 @@ def wide_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def wide_server(wide_path: Path) -> Iterator[RunningServer]:
     """A server with that model, called "tiny"."""
     with RunningServer([spec(wide_path, context=4096)], ServerSettings()) as running:
