@@ -160,6 +160,13 @@ def test_a_schema_and_tools_give_a_call_or_an_answer(client: openai.OpenAI) -> N
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
         ({"tools": [TOOLS[0], TOOLS[0]]}, "tools[1].function.name"),
         ({"tools": 3}, "tools"),
+        (
+            {
+                "tools": [TOOLS[0], {"function": {"name": "a", "parameters": {"type": "x"}}}],
+                "tool_choice": "required",
+            },
+            "tools[1].function.parameters",
+        ),
         ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
         ({"chat_template_kwargs": {"chat_template": "x"}}, "chat_template_kwargs.chat_template"),
         ({"chat_template_kwargs": {"tools": []}}, "chat_template_kwargs.tools"),

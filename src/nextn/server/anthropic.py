@@ -45,6 +45,7 @@ _EMPTY = msgspec.Raw(b"{}")
 
 _NAMES = {
     "tools[*].function.name": "tools[*].name",
+    "tools[*].function.parameters": "tools[*].input_schema",
     "json_schema": "output_config.format.schema",
     "stop": "stop_sequences",
     "max_tokens": "max_tokens",

@@ -35,11 +35,34 @@ def chat_constraint(
     """
     try:
         specification = _specification(model, request, tools, opened)
-        return None if specification is None else model.grammars.compile(specification)
+        if specification is None:
+            return None
+        try:
+            return model.grammars.compile(specification)
+        except RequestError:
+            _find_fault(model, request)
+            raise
     except RequestError as error:
         # Its message begins with the name of the field.
         name = str(error).split(maxsplit=1)[0].rstrip(":")
         raise ApiError(400, str(error), field=name, code="invalid_value") from error
+
+
+def _find_fault(model: Model, request: ChatRequest) -> None:
+    """Compile what was put together piece by piece, so that the one that is wrong is named.
+
+    Raises:
+        RequestError: it was found.
+    """
+    for place, tool in enumerate(request.tools):
+        schema = json.dumps(tool["function"].get("parameters") or {})
+        field = f"tools[{place}].function.parameters"
+        model.grammars.compile(Specification("json_schema", schema, field))
+    form = specification_from_settings(
+        {name: value for name, value in request.writing.form.items() if value is not None}
+    )
+    if form is not None:
+        model.grammars.compile(form)
 
 
 def _specification(

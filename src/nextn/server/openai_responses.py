@@ -38,6 +38,7 @@ from nextn.text.dialects import Text
 
 _NAMES = {
     "tools[*].function.name": "tools[*].name",
+    "tools[*].function.parameters": "tools[*].parameters",
     "response_format": "text.format",
     "json_schema": "text.format.schema",
     "max_tokens": "max_output_tokens",

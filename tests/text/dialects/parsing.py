@@ -87,6 +87,7 @@ def put_together(deltas: Iterable[Delta]) -> Parsed:
                 parsed.calls[-1].complete = complete
                 if complete:
                     assert isinstance(json.loads(parsed.calls[-1].arguments), dict)
+    assert all(call.complete is not None for call in parsed.calls)
     return parsed
 
 

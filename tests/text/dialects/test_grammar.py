@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nextn.errors import RequestError
 from nextn.files import open_checkpoint
 from nextn.grammar.compiler import GrammarCompiler
 from nextn.grammar.specification import Specification
 from nextn.sampling.constraint import Constraint
 from nextn.text.dialects import Dialect, Tool
-from nextn.text.dialects.find import HERMES, QWEN3_CODER
+from nextn.text.dialects.find import DIALECTS, HERMES, QWEN3_CODER
 from nextn.text.dialects.grammar import call_grammar, terms
 from nextn.text.tokenizer import Tokenizer, load_tokenizer
 from tests.support.tiny_gguf import write_tiny_model
@@ -126,3 +127,57 @@ def test_marks_that_are_control_tokens_are_these_tokens(tokenizer: Tokenizer) ->
     token = max(tokenizer.special)
     mark = tokenizer.token_text(token)
     assert terms(tokenizer)(f'a"{mark}') == f"{json.dumps('a' + chr(34))} <[{token}]>"
+
+
+def test_schemas_may_refer_to_definitions(grammars: Grammars) -> None:
+    point = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+    tool = Tool(
+        "go",
+        "",
+        {
+            "type": "object",
+            "properties": {
+                "to": {"$ref": "#/$defs/Point"},
+                "how": {"$ref": "#/$defs/How"},
+            },
+            "required": ["to", "how"],
+            "$defs": {"Point": point, "How": {"type": "string"}},
+        },
+    )
+    for dialect in DIALECTS:
+        good = dialect.calls.write([("go", {"how": "fast", "to": {"x": 1}})])
+        if dialect.name not in ("gemma4", "functiongemma"):  # these sort
+            good = dialect.calls.write([("go", {"to": {"x": 1}, "how": "fast"})])
+        assert grammars.accepts(grammars.start(dialect, tool), good)
+        bad = good.replace("x", "y")
+        assert not grammars.accepts(grammars.start(dialect, tool), bad)
+        assert parse(dialect, good, tools=[tool]).values == [
+            ("go", {"to": {"x": 1}, "how": "fast"})
+        ]
+
+
+@EACH
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"a": True},
+        {"a": None},
+        {"a": {"type": 3}},
+        {"a": {"enum": []}},
+        {"a": {"enum": [1, "x", None, {"b": []}]}},
+        {"a": {"const": {"b": [1]}}},
+        {"a": {"$ref": "#/nowhere"}},
+        {'"\n</x>\\\u0001é': {"type": "string"}},
+        [1],
+        3,
+    ],
+    ids=repr,
+)
+def test_odd_schemas_are_taken_or_refused(
+    grammars: Grammars, dialect: Dialect, properties: Any
+) -> None:
+    tool = Tool("odd", "", {"type": "object", "properties": properties, "required": ["a"]})
+    try:
+        grammars.start(dialect, tool)
+    except RequestError as error:
+        assert str(error).startswith("tools: ")

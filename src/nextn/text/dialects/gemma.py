@@ -13,7 +13,7 @@ from nextn.text.dialects.json_values import MAX_DEPTH, MAX_KEY, read_value
 from nextn.text.dialects.output import Output
 from nextn.text.dialects.parameter_values import text_up_to, types_of
 from nextn.text.dialects.reader import Steps
-from nextn.text.dialects.tools import MAX_NAME, NAME, Tool, is_name
+from nextn.text.dialects.tools import MAX_NAME, NAME, Tool, is_name, properties_of
 
 _KEY = re.compile(r'[^:,{}\[\]<>"\s]*')
 
@@ -175,6 +175,7 @@ class GemmaCalls(CallFormat):
         """
         name = f"v_{len(rules)}"
         rules.append("")  # keeps the number; others are made for parts of the schema
+        schema = schema if isinstance(schema, Mapping) else {}
         types = types_of(schema) or {"string"}
         fixed = [schema["const"]] if "const" in schema else schema.get("enum")
         if isinstance(fixed, list):
@@ -200,7 +201,7 @@ class GemmaCalls(CallFormat):
 
     def _object(self, schema: Any, term: Term, rules: list[str], depth: int) -> str:
         """The term for an object: its properties in order, with commas between those given."""
-        properties = sorted(Tool("", "", schema).properties(), key=lambda each: each[0].lower())
+        properties = sorted(properties_of(schema), key=lambda each: each[0].lower())
         first = rest = term("}")
         for key, value, required in reversed(properties):
             given = f"{term(f'{key}:')} {self._rule(value, term, rules, depth + 1)}"

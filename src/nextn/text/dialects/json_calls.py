@@ -145,7 +145,10 @@ def json_rule(tool: Tool) -> str:
     A schema that lists properties and does not speak of others allows any; models make no good use
     of that.
     """
-    closed = {"additionalProperties": False} if tool.properties() else {}
+    names = [name for name, _, _ in tool.properties()]
+    required = tool.parameters.get("required")
+    closable = names and (not isinstance(required, list) or all(each in names for each in required))
+    closed = {"additionalProperties": False} if closable else {}
     schema = with_settings({"type": "object", **closed, **tool.parameters})
     return f"%json {json.dumps(schema)}"
 

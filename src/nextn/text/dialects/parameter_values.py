@@ -21,9 +21,13 @@ _TYPES: dict[type, str] = {
 _PYTHON = {"True": ("boolean", "true"), "False": ("boolean", "false"), "None": ("null", "null")}
 
 
-def types_of(schema: Any) -> set[str] | None:
+_MOST_LEVELS = 8
+"""How deep `types_of` looks for types."""
+
+
+def types_of(schema: Any, level: int = 0) -> set[str] | None:
     """The JSON types that a schema allows; None if it does not say."""
-    if not isinstance(schema, Mapping):
+    if not isinstance(schema, Mapping) or level > _MOST_LEVELS:
         return None
     kind = schema.get("type")
     if isinstance(kind, str):
@@ -36,7 +40,7 @@ def types_of(schema: Any) -> set[str] | None:
         return {_TYPES.get(type(value), "") for value in schema["enum"]}
     for key in ("anyOf", "oneOf"):
         if isinstance(schema.get(key), list):
-            found = [types_of(each) for each in schema[key]]
+            found = [types_of(each, level + 1) for each in schema[key]]
             return None if None in found else set().union(*(each or () for each in found))
     return None
 

@@ -44,17 +44,43 @@ class Tool:
 
     def schema_of(self, parameter: str) -> Any:
         """The JSON schema of one parameter; None if it has none."""
-        properties = self.parameters.get("properties")
-        return properties.get(parameter) if isinstance(properties, Mapping) else None
+        return next((schema for name, schema, _ in self.properties() if name == parameter), None)
 
     def properties(self) -> list[tuple[str, Any, bool]]:
         """The parameters with a schema: name, schema and whether it is required."""
-        properties = self.parameters.get("properties")
-        required = self.parameters.get("required")
-        if not isinstance(properties, Mapping):
-            return []
-        needed = required if isinstance(required, list) else []
-        return [(key, schema, key in needed) for key, schema in properties.items()]
+        return properties_of(self.parameters)
+
+
+def properties_of(schema: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
+    """The properties of an object's schema: name, schema and whether it is required.
+
+    Each schema can be read alone: it has the definitions of the whole, and is what it refers to.
+    """
+    properties = schema.get("properties")
+    required = schema.get("required")
+    if not isinstance(properties, Mapping):
+        return []
+    needed = required if isinstance(required, list) else []
+    return [(key, _alone(value, schema), key in needed) for key, value in properties.items()]
+
+
+def _alone(schema: Any, whole: Mapping[str, Any]) -> Any:
+    """A part of a schema with the definitions of the whole."""
+    definitions = {key: whole[key] for key in _DEFINITIONS if key in whole}
+    for _ in range(_MOST_REFERENCES):
+        if not isinstance(schema, Mapping) or not isinstance(schema.get("$ref"), str):
+            break
+        key, _, name = schema["$ref"].removeprefix("#/").partition("/")
+        found = definitions.get(key, {})
+        if not isinstance(found, Mapping) or name not in found:
+            break
+        schema = found[name]
+    return {**definitions, **schema} if isinstance(schema, Mapping) else schema
+
+
+_DEFINITIONS = ("$defs", "definitions")
+_MOST_REFERENCES = 8
+"""References that lead to each other are followed so often."""
 
 
 def is_name(text: str) -> bool:
