@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from nextn.engine import Engine, GenerationRequest, Token
 from nextn.engine import Sequence as EngineSequence
 from nextn.errors import RequestError
-from nextn.sampling import LogitsError, SamplingParams
+from nextn.sampling import SamplingParams
+from nextn.sampling.sampler import NoTokenError
 from nextn.speculate import SuffixDrafter
 from tests.support.fake_drafters import Parrot, RandomDepth
 from tests.support.fake_executor import END, VOCAB, FakeExecutor, FakeTokenizer, Oracle
@@ -343,7 +344,7 @@ def test_a_sequence_without_a_choice_fails_alone() -> None:
     good = engine.submit(request)
     events = engine.step()
     assert [(event.sequence, type(event.error)) for event in events if event.error] == [
-        (bad, LogitsError)
+        (bad, NoTokenError)
     ]
     ids = [event.token.id for event in events if event.token]
     ids += [token.id for token in finish(engine)[good.id]]
