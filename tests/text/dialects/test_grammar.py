@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -177,7 +178,6 @@ def test_odd_schemas_are_taken_or_refused(
     grammars: Grammars, dialect: Dialect, properties: Any
 ) -> None:
     tool = Tool("odd", "", {"type": "object", "properties": properties, "required": ["a"]})
-    try:
-        grammars.start(dialect, tool)
-    except RequestError as error:
-        assert str(error).startswith("tools: ")
+    # Whatever else it raises would be a defect.
+    with suppress(RequestError):
+        assert grammars.start(dialect, tool).mask().any()
