@@ -5,7 +5,9 @@ Each API family has a shape of its own, a function from `ApiError` to a JSON val
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from nextn.errors import (
@@ -118,3 +120,29 @@ def _request_error(error: RequestError, names: Mapping[str, str]) -> ApiError:
             message = f"{name}: {message}"
         field = name
     return ApiError(400, message, field=field, code=code)
+
+
+@contextmanager
+def named_as(names: Mapping[str, str]) -> Iterator[None]:
+    """Within it, errors call fields of the chat code as an API does.
+
+    Args:
+        names: the API's name by the field's own; "[*]" stands for any index.
+    """
+    try:
+        yield
+    except (ApiError, RequestError) as error:
+        problem = to_api_error(error, names)
+        field = problem.field
+        if field is None:
+            raise problem from error
+        places = iter(_INDEX.findall(field))
+        name = names.get(_INDEX.sub("[*]", field), names.get(field))
+        if name is not None:
+            name = re.sub(r"\[\*\]", lambda _: next(places, ""), name)
+            problem.message = problem.message.replace(field, name, 1)
+            problem.field = name
+        raise problem from error
+
+
+_INDEX = re.compile(r"\[\d+\]")
