@@ -33,6 +33,7 @@ from tests.support.tiny_gguf import write_tiny_model
 
 PLAIN = {"prompt": "a", "seed": 1, "max_tokens": 20}
 LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict", "n", "best_of")
+SLOW_SECONDS = 20
 STRANGE: list[Any] = [
     None, True, -1, 0, 1 << 31, 1 << 63, -(1 << 63), 1 << 70, 1e308, -1e308, 1e-308, 0.5, "",
     "\x00", "\ud800", "é" * 1000, "a" * 100_000, [], {}, [[]], [None], {"": None},
@@ -128,7 +129,7 @@ def main() -> None:
             if "url" in log[-1]:
                 break
         with ThreadPoolExecutor(1 + arguments.workers) as pool:
-            reading = pool.submit(lambda: [log.append(json.loads(line)) for line in process.stderr])
+            reading = pool.submit(read_log, process, log)
             try:
                 failures = attack(log[-1]["url"], arguments, chance, pool)
             finally:
@@ -142,11 +143,21 @@ def main() -> None:
         sys.exit(f"{failures} failures, {len(crashes)} tracebacks, status {process.returncode}")
 
 
+def read_log(process: subprocess.Popen[str], log: list[dict[str, Any]]) -> None:
+    """Read the log to its end; what is no JSON counts as a traceback."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        try:
+            log.append(json.loads(line))
+        except ValueError:
+            log.append({"traceback": line})
+
+
 def attack(
     url: str, arguments: argparse.Namespace, chance: random.Random, pool: ThreadPoolExecutor
 ) -> int:
     """Send the requests; the number of answers that may not be."""
-    client = httpx.Client(base_url=url, timeout=600)
+    client = httpx.Client(base_url=url, timeout=100)
     while client.get("/health").status_code != 200:
         time.sleep(0.1)
     before = client.post("/v1/completions", json=PLAIN).json()["choices"]
@@ -158,8 +169,12 @@ def attack(
 
     def send(request: tuple[str, str, bytes | None]) -> tuple[Any, httpx.Response | None]:
         method, path, data = request
+        started = time.monotonic()
         try:
-            return request, client.request(method, path, content=data)
+            response = client.request(method, path, content=data)
+            if time.monotonic() - started > SLOW_SECONDS:
+                print(f"{time.monotonic() - started:.0f} s for", request, flush=True)
+            return request, response
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             return (request, error), None
 

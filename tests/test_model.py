@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -241,3 +242,21 @@ def test_every_public_name_exists() -> None:
     assert missing == []
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = nextn.nothing
+
+
+def test_the_engine_in_a_thread_writes_the_same_and_takes_over(path: Path) -> None:
+    prompts = ["The box", "A box", "x"]
+    settings: dict[str, Any] = {"temperature": 1.0, "seed": 4, "max_tokens": 12}
+    with nextn.load(path, threads=1, context=128) as model:
+        expected = [model.generate(prompt, **settings).text for prompt in prompts]
+
+        async def main() -> list[str]:
+            async with model.async_engine() as engine:
+                assert isinstance(engine, nextn.AsyncEngine)
+                requests = [model.request(prompt, **settings) for prompt in prompts]
+                generations = await asyncio.gather(*map(engine.generate, requests))
+                return [generation.text for generation in generations]
+
+        assert asyncio.run(main()) == expected
+        with pytest.raises(RequestError, match="AsyncEngine"):
+            model.generate("x")

@@ -198,10 +198,10 @@ class Model:
             UnsupportedModelError: the model has none.
             TemplateError: it is broken.
         """
-        return self._chat_encoder.template
+        return self.chat_encoder.template
 
     @cached_property
-    def _chat_encoder(self) -> ChatEncoder:
+    def chat_encoder(self) -> ChatEncoder:
         """What turns conversations into token ids; raises as `chat_template`."""
         from nextn.text.chat_encoder import ChatEncoder
 
@@ -296,7 +296,7 @@ class Model:
         variables = dict(template or {})
         if "messages" in variables:
             raise RequestError("template: 'messages' cannot be set; it is the conversation")
-        return self._chat_encoder.prompt(messages, **variables)
+        return self.chat_encoder.prompt(messages, **variables)
 
     def request(self, prompt: str | Sequence[int], **settings: Any) -> GenerationRequest:
         """What `stream` asks of the engine, as `AsyncEngine.open` takes it.

@@ -62,7 +62,8 @@ def serve(tiny: Path, *arguments: object, **environment: str) -> Iterator[tuple[
         tiny, "--port", 0, "-t", 1, "-c", 256, "--backend", "reference", *arguments, **environment
     )
     try:
-        yield process, process.wait_for(r"ready at (\S+)")[1]
+        pattern = r"(http://[^\"\s]+)" if "json" in arguments else r"ready at (\S+)"
+        yield process, process.wait_for(pattern)[1]
     finally:
         if process.process.poll() is None:
             process.process.kill()
@@ -120,6 +121,13 @@ def test_the_log_is_json_on_request(tiny: Path) -> None:
     assert request["status"] == 200
     assert request["tokens"] == 3
     assert request["finish_reason"] == "length"
+
+
+def test_a_log_that_nobody_reads_stops_nobody(tiny: Path) -> None:
+    with serve(tiny, "--log", "json") as (_, url), httpx.Client(base_url=url) as client:
+        # Each line has the path; a pipe holds 64 KiB.
+        for _ in range(700):
+            assert client.get("/" + "a" * 100).status_code == 404
 
 
 def test_keys_come_from_options_files_and_the_environment(tiny: Path, tmp_path: Path) -> None:

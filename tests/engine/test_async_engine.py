@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -160,6 +161,30 @@ def test_closing_ends_streams_with_an_error() -> None:
         await engine.close()
 
     asyncio.run(main())
+
+
+def test_fast_steps_are_handed_over_together_but_for_begin_and_end() -> None:
+    async def test(engine: AsyncEngine, executor: FakeExecutor, _: Engine) -> None:
+        handed: list[int] = []
+        deliver = engine._deliver
+
+        def count(events: Any) -> None:
+            handed.append(len(events))
+            deliver(events)
+
+        engine._deliver = count  # type: ignore[method-assign]
+        # Without drafts a step writes one token.
+        generation = await engine.generate(request(1, max_tokens=100, draft="off"))
+        assert len(generation.tokens) == sum(handed) == 100
+        assert handed[0] == 1
+        taken = generation.statistics.seconds
+        assert len(handed) <= 2 + taken / 0.004
+        executor.on_step = lambda: time.sleep(0.005)
+        handed.clear()
+        await engine.generate(request(2, max_tokens=10, draft="off"))
+        assert handed == [1] * 10
+
+    run(test)
 
 
 def test_calls_run_between_steps_and_pass_on_errors() -> None:

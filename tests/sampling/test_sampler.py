@@ -146,3 +146,16 @@ def test_banned_tokens_are_never_chosen() -> None:
         sampler = Sampler(params, 1, VOCAB)
         seen = {sampler.choose(row_of(2), [], position).token for position in range(100)}
         assert seen <= {4, 9}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("temperature", [1e-6, 1e-40, 1e-308, 5e-324])
+@pytest.mark.parametrize("filters", [{}, {"top_k": 5}, {"top_p": 0.9}, {"typical_p": 0.9}])
+def test_a_tiny_temperature_takes_the_largest_logit(
+    temperature: float, filters: dict[str, float]
+) -> None:
+    settings: dict[str, float] = {"top_k": 0, "top_p": 1.0, "min_p": 0.0} | filters
+    params = SamplingParams(temperature=temperature, **settings)  # type: ignore[arg-type]
+    for seed in range(20):
+        logits = row_of(seed, scale=10.0)
+        assert Sampler(params, seed, VOCAB).choose(logits, [], 0).token == logits.argmax()

@@ -96,3 +96,18 @@ def server(tiny_path: Path) -> Iterator[RunningServer]:
     """A server with one tiny model, called "tiny"."""
     with RunningServer([spec(tiny_path)], ServerSettings()) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def wide_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with room for conversations with tools."""
+    path = tmp_path_factory.mktemp("wide") / "tiny.gguf"
+    write_tiny_model(path, "llama", context_length=4096)
+    return path
+
+
+@pytest.fixture(scope="module")
+def wide_server(wide_path: Path) -> Iterator[RunningServer]:
+    """A server with that model, called "tiny"."""
+    with RunningServer([spec(wide_path, context=4096)], ServerSettings()) as running:
+        yield running

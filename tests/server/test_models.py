@@ -105,7 +105,9 @@ def test_a_model_without_requests_is_unloaded_after_a_while(loader: Loader) -> N
         while "a" in models.loaded:
             await asyncio.sleep(0.01)
         lease = await models.acquire("a")
-        lease.keep_alive(None)
+        for forever in (None, 1e18, 1e300):
+            lease.keep_alive(forever)
+            assert models.loaded["a"].keep_alive is None
         lease.release()
         await asyncio.sleep(0.05)
         assert "a" in models.loaded

@@ -151,6 +151,13 @@ def test_a_bad_field_is_named(server: RunningServer, change: dict[str, Any], fie
     assert field.partition(".")[0].partition("[")[0] in error["message"]
 
 
+def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(client: openai.OpenAI) -> None:
+    messages: list[Any] = [{"role": "user", "content": "x " * 4000}]
+    with pytest.raises(openai.BadRequestError, match=r"has \d{4} tokens.* context holds 256") as e:
+        client.chat.completions.create(model="tiny", messages=messages)
+    assert e.value.code == "context_length_exceeded"
+
+
 def test_an_unknown_model_is_refused_with_the_known_ones(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError, match="known are tiny") as caught:
         client.chat.completions.create(model="gpt-9", messages=MESSAGES)

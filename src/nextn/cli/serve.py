@@ -55,14 +55,13 @@ def command(names: tuple[str, ...], **options: Any) -> int:
     from nextn.cli.loading import head_lines
     from nextn.cli.output import say
     from nextn.cli.text import one_line
-    from nextn.server.journal import configure_logging
+    from nextn.server.journal import logging_to_stderr
     from nextn.server.models import Models
     from nextn.server.run import listen, run_server, url_of
     from nextn.server.state import Server, ServerSettings
 
     security = _security(options)
     specs = _find_models(([options["model"]] if options["model"] else []) + list(names), options)
-    configure_logging(options["log_style"])
     listener = listen(options["host"], options["port"])
     settings = ServerSettings(
         defaults=defaults,
@@ -87,7 +86,8 @@ def command(names: tuple[str, ...], **options: Any) -> int:
                 say(one_line(line))
             say(one_line(f"{loaded.name} is ready at {url_of(listener)}"))
 
-    run_server(create, listener, on_ready=say_ready)
+    with logging_to_stderr(options["log_style"]):
+        run_server(create, listener, on_ready=say_ready)
     return 0
 
 

@@ -171,7 +171,9 @@ class Sampler:
             threshold = filters.min_p_threshold(float(values[0]), params.min_p)
             count = int(np.count_nonzero(values.astype(np.float64) >= threshold))
             ids, values = ids[:count], values[:count]
-        scores = (values.astype(np.float64) - float(values[0])) / params.temperature
+        # At a tiny temperature all but the largest become -inf, as they should.
+        with np.errstate(over="ignore"):
+            scores = (values.astype(np.float64) - float(values[0])) / params.temperature
         scores += gumbel(self.seed, position, ids)
         return int(ids[scores.argmax()])
 

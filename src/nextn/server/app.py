@@ -15,12 +15,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from nextn.server import (
+    anthropic,
     health,
     llama_server,
     metrics,
+    ollama,
     openai_chat,
     openai_completions,
     openai_models,
+    openai_responses,
 )
 from nextn.server.errors import ApiError, ErrorShape, openai_shape, to_api_error
 from nextn.server.journal import Journal
@@ -33,6 +36,9 @@ from nextn.server.state import Server
 FAMILIES: tuple[Family, ...] = (
     openai_chat.FAMILY,
     openai_completions.FAMILY,
+    openai_responses.FAMILY,
+    anthropic.FAMILY,
+    ollama.FAMILY,
     openai_models.FAMILY,
     health.FAMILY,
     metrics.FAMILY,

@@ -9,22 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from nextn.errors import TemplateError, UnsupportedModelError
+from nextn.server.chat_form import chat_constraint
 from nextn.server.errors import ApiError, bad_field
-from nextn.server.parts import (
-    CallArguments,
-    CallBegin,
-    CallEnd,
-    Parser,
-    Part,
-    PlainParser,
-    Reasoning,
-    Text,
-)
 from nextn.server.writing import ServedText, Timings, Writing, open_texts
+from nextn.text.dialects import CallBegin, Delta, Parser, Tool
+from nextn.text.dialects.tools import MAX_NAME, is_name
+from nextn.text.stream import StreamDetokenizer
 
 if TYPE_CHECKING:
     from nextn.engine.events import Token
@@ -34,23 +28,20 @@ if TYPE_CHECKING:
     from nextn.server.models import LoadedModel
     from nextn.server.state import Server
 
-__all__ = [
-    "CallArguments",
-    "CallBegin",
-    "CallEnd",
-    "ChatDelta",
-    "ChatFinish",
-    "ChatRequest",
-    "ChatStream",
-    "Part",
-    "Reasoning",
-    "Text",
-    "open_chat",
-]
-
 ChatFinish: TypeAlias = Literal["stop", "length", "tool_calls"]
 
-_RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "chat_template"})
+_RESERVED = frozenset(
+    {
+        "messages",
+        "tools",
+        "documents",
+        "add_generation_prompt",
+        "chat_template",
+        "bos_token",
+        "eos_token",
+    }
+)
+"""Variables of templates that would change what they are, or have fields of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +71,12 @@ class ChatDelta:
     """What became certain since the last delta.
 
     Attributes:
-        parts: text, reasoning and tool calls; may be none.
+        parts: text, reasoning and tool calls, and marks without a meaning; may be none.
         tokens: the tokens since the last delta, one or more unless it is the last. What is certain
             of their text is in the parts of this delta or of a later one.
     """
 
-    parts: list[Part]
+    parts: list[Delta]
     tokens: list[Token]
 
 
@@ -96,12 +87,18 @@ class ChatStream:
         model: the name of the model.
     """
 
-    def __init__(self, text: ServedText, parser: Parser) -> None:
+    def __init__(
+        self, text: ServedText, request: GenerationRequest, parser: Parser, *, one_call: bool
+    ) -> None:
         self.model = text.loaded.name
+        self._request = request
         self._text = text
         self._parser = parser
-        self._called = False
+        self._one_call = one_call
+        self._calls = 0
         self._reason: str | None = None
+        self._tokens: list[int] = []
+        self._length = 0
 
     @property
     def loaded(self) -> LoadedModel:
@@ -131,9 +128,26 @@ class ChatStream:
     @property
     def finish_reason(self) -> ChatFinish:
         """Why the answer ended; valid after the last delta."""
-        if self._called:
-            return "tool_calls"
-        return "stop" if self._reason == "stop" else "length"
+        if self._reason != "stop":
+            return "length"
+        return "tool_calls" if self._calls else "stop"
+
+    @property
+    def stop_sequence(self) -> str | None:
+        """The stop string that ended the answer; None if none did. Valid after the last delta."""
+        request = self._request
+        if self._reason != "stop" or not request.stop:
+            return None
+        detokenizer = StreamDetokenizer(
+            self.loaded.model.tokenizer,
+            skip_special=True,
+            continues=True,
+            shown=request.shown_control,
+        )
+        ids = [token for token in self._tokens if token not in request.end_tokens]
+        whole = "".join([*map(detokenizer.push, ids), detokenizer.finish()])
+        found = [stop for stop in request.stop if whole.startswith(stop, self._length)]
+        return min(found, key=len, default=None)
 
     async def read(self) -> ChatDelta | None:
         """The next delta, or None after the last; may be cancelled and called again.
@@ -141,15 +155,26 @@ class ChatStream:
         Raises:
             NextnError: see `AsyncTokenStream.read`.
         """
+        if self._reason is not None:
+            return None
         tokens = await self._text.read()
         if tokens is None:
             return None
-        parts = self._parser.push("".join([token.text for token in tokens]))
+        text = "".join([token.text for token in tokens])
+        self._tokens += [token.id for token in tokens]
+        self._length += len(text)
+        parts = self._parser.push(text)
         if tokens[-1].finish_reason is not None:
             self._reason = tokens[-1].finish_reason
             parts += self._parser.finish()
-        if not self._called:
-            self._called = any(isinstance(part, CallBegin) for part in parts)
+        for place, part in enumerate(parts):
+            if isinstance(part, CallBegin):
+                if self._calls and self._one_call:
+                    # The second call that was not asked for, and all after it.
+                    self._reason = "stop"
+                    self.close()
+                    return ChatDelta(parts[:place], tokens)
+                self._calls += 1
         return ChatDelta(parts, tokens)
 
     def close(self) -> None:
@@ -178,27 +203,43 @@ async def open_chat(server: Server, model: str | None, request: ChatRequest) -> 
     Raises:
         ApiError, NextnError: the request is not possible; nothing was begun.
     """
-    _check(request)
+    tools = _tools(request)
     with await server.models.acquire(model) as lease:
         loaded = lease.loaded.model
 
-        def prepare() -> list[GenerationRequest]:
+        def prepare() -> tuple[list[GenerationRequest], str]:
             prompt = chat_prompt(loaded, request)
-            return request.writing.requests(loaded, prompt, server.settings)
+            encoder = loaded.chat_encoder
+            opening = encoder.opening(prompt)
+            opened = encoder.dialect.opened_by(opening)
+            constraint = chat_constraint(loaded, request, tools, opened=opened)
+            requests = replace(request.writing, form={}).requests(
+                loaded, prompt, server.settings, shown_control=encoder.marks(tools=bool(tools))
+            )
+            return [replace(each, constraint=constraint) for each in requests], opening
 
         # Long conversations and schemas take their time; the loop serves others meanwhile.
-        texts = open_texts(server, lease, await asyncio.to_thread(prepare))
-        return [ChatStream(text, PlainParser()) for text in texts]
+        requests, opening = await asyncio.to_thread(prepare)
+        dialect = loaded.chat_encoder.dialect
+        return [
+            ChatStream(
+                text,
+                each,
+                dialect.parser(tools, opening=opening),
+                one_call=not request.parallel_tool_calls,
+            )
+            for text, each in zip(open_texts(server, lease, requests), requests, strict=True)
+        ]
 
 
 def chat_prompt(model: Model, request: ChatRequest) -> list[int]:
     """The token ids that a conversation becomes.
 
     Raises:
-        ApiError: the template refuses the conversation, or there is none.
+        ApiError: the request is wrong, the template refuses the conversation, or there is none.
     """
     variables = dict(request.template)
-    if request.tools and request.tool_choice != "none":
+    if _tools(request):
         variables["tools"] = list(request.tools)
     try:
         return model.chat_prompt(request.messages, template=variables)
@@ -206,12 +247,39 @@ def chat_prompt(model: Model, request: ChatRequest) -> list[int]:
         raise ApiError(400, str(error), field="messages") from error
 
 
-def _check(request: ChatRequest) -> None:
+def _tools(request: ChatRequest) -> list[Tool]:
+    """The tools that may be called: none if none is wanted, one if it must be that one.
+
+    Raises:
+        ApiError: the request is wrong.
+    """
     reserved = _RESERVED.intersection(request.template)
     if reserved:
         name = min(reserved)
         raise bad_field(f"chat_template_kwargs.{name}", "cannot be set by a request")
     if not request.messages:
         raise bad_field("messages", "is empty; give at least one message")
-    if request.tool_choice not in ("auto", "none"):
-        raise bad_field("tool_choice", "only 'auto' and 'none' are supported yet")
+    tools: dict[str, Tool] = {}
+    for place, each in enumerate(request.tools):
+        function = each["function"]
+        name = function["name"]
+        if not is_name(name):
+            raise bad_field(
+                f"tools[{place}].function.name",
+                f"{name[:80]!r} is no name; allowed: 1 to {MAX_NAME} letters, digits and '_.:/-'",
+            )
+        if name in tools:
+            raise bad_field(f"tools[{place}].function.name", f"{name!r} is there twice")
+        tools[name] = Tool(
+            name, function.get("description") or "", function.get("parameters") or {}
+        )
+    choice = request.tool_choice
+    if choice == "none":
+        return []
+    if choice == "required" and not tools:
+        raise bad_field("tool_choice", "'required' needs tools")
+    if choice in ("auto", "required"):
+        return list(tools.values())
+    if choice not in tools:
+        raise bad_field("tool_choice", f"there is no tool {choice[:80]!r}")
+    return [tools[choice]]

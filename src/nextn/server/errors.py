@@ -5,7 +5,9 @@ Each API family has a shape of its own, a function from `ApiError` to a JSON val
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from nextn.errors import (
@@ -95,13 +97,7 @@ def to_api_error(error: Exception, names: Mapping[str, str] | None = None) -> Ap
     if isinstance(error, ApiError):
         return error
     if isinstance(error, RequestError):
-        field = error.field
-        message = str(error)
-        if field is not None and names is not None and field in names:
-            message = message.replace(field, names[field], 1)
-            field = names[field]
-        long = field == "prompt" and "the context holds" in message
-        return ApiError(400, message, field=field, code="context_length_exceeded" if long else None)
+        return _request_error(error, names or {})
     if isinstance(error, TemplateError | UnsupportedModelError | NoTokenError | ConstraintError):
         return ApiError(400, str(error))
     if isinstance(error, MemoryLimitError):
@@ -109,3 +105,44 @@ def to_api_error(error: Exception, names: Mapping[str, str] | None = None) -> Ap
     if isinstance(error, NextnError):
         return ApiError(500, str(error))
     return ApiError(500, "internal error; see the log of the server")
+
+
+def _request_error(error: RequestError, names: Mapping[str, str]) -> ApiError:
+    field = error.field
+    message = str(error)
+    # Clients look for this code to shorten their conversation.
+    code = "context_length_exceeded" if "but the context holds" in message else "invalid_value"
+    if field is not None and field in names:
+        name = names[field]
+        if message.startswith(field):
+            message = name + message.removeprefix(field)
+        else:
+            message = f"{name}: {message}"
+        field = name
+    return ApiError(400, message, field=field, code=code)
+
+
+@contextmanager
+def named_as(names: Mapping[str, str]) -> Iterator[None]:
+    """Within it, errors call fields of the chat code as an API does.
+
+    Args:
+        names: the API's name by the field's own; "[*]" stands for any index.
+    """
+    try:
+        yield
+    except (ApiError, RequestError) as error:
+        problem = to_api_error(error, names)
+        field = problem.field
+        if field is None:
+            raise problem from error
+        places = iter(_INDEX.findall(field))
+        name = names.get(_INDEX.sub("[*]", field), names.get(field))
+        if name is not None:
+            name = re.sub(r"\[\*\]", lambda _: next(places, ""), name)
+            problem.message = problem.message.replace(field, name, 1)
+            problem.field = name
+        raise problem from error
+
+
+_INDEX = re.compile(r"\[\d+\]")

@@ -5,9 +5,14 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from logging.handlers import QueueHandler
+from queue import Full, Queue
 from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -157,13 +162,49 @@ def _sentence(fields: dict[str, Any]) -> str:
     return f"{text}, {fields['finish_reason']}"
 
 
-def configure_logging(style: Literal["text", "json"], level: int = logging.INFO) -> None:
-    """Send the log of the server to standard error."""
+@contextmanager
+def logging_to_stderr(style: Literal["text", "json"]) -> Iterator[None]:
+    """Within it, the log of the server goes to standard error.
+
+    A thread writes it: whoever does not read it, such as a terminal that was stopped with Ctrl-S,
+    must not stop the server. What is too much then is dropped.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(_Programs() if style == "json" else _People())
+    records: Queue[logging.LogRecord] = Queue(_MOST_RECORDS)
+
+    def write() -> None:
+        while True:
+            handler.handle(records.get())
+            records.task_done()
+
+    threading.Thread(target=write, name="nextn log", daemon=True).start()
     logger = logging.getLogger("nextn")
-    logger.handlers = [handler]
-    logger.setLevel(level)
-    logger.propagate = False
+    before = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [_Dropping(records)], False
+    logger.setLevel(logging.INFO)
     # What it would say of a request that failed is said already.
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = before[0], before[2]
+        logger.setLevel(before[1])
+        end = time.monotonic() + _LAST_SECONDS
+        while records.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.01)
+
+
+_MOST_RECORDS = 10_000
+_LAST_SECONDS = 2.0
+
+
+class _Dropping(QueueHandler):
+    """Puts records into a queue, and drops them while it is full."""
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        return record
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        with suppress(Full):
+            self.queue.put_nowait(record)

@@ -26,6 +26,9 @@ RETRY_SECONDS = "5"
 """What clients are told to wait when a model is being loaded or the server is full."""
 
 
+_FOREVER = 10 * 365 * 86400.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """A model that a server can load.
@@ -85,7 +88,7 @@ class Lease:
 
     def keep_alive(self, seconds: float | None) -> None:
         """Set how long the model stays loaded from now on without a request; None for ever."""
-        self.loaded.keep_alive = seconds
+        self.loaded.keep_alive = _limited(seconds)
 
     def release(self) -> None:
         """Give it back; releasing twice does nothing."""
@@ -98,6 +101,11 @@ class Lease:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _limited(seconds: float | None) -> float | None:
+    """A time to wait; None where it is so long that no clock or calendar has it."""
+    return None if seconds is None or seconds > _FOREVER else seconds
 
 
 class Models:
@@ -121,7 +129,7 @@ class Models:
             raise ValueError("[models] at least one model must be there and may be loaded")
         self._by_alias = {alias: spec for spec in self.specs.values() for alias in spec.aliases}
         self._most_loaded = most_loaded
-        self._keep_alive = keep_alive
+        self._keep_alive = _limited(keep_alive)
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._places: set[str] = set()

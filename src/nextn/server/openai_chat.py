@@ -42,8 +42,17 @@ from nextn.server.openai_types import (
     wants_usage,
 )
 from nextn.server.operation import Call, Family, Operation, json_response
-from nextn.server.parts import CallArguments, CallBegin, Part, Reasoning, Text
 from nextn.server.streaming import EventStream, closed_when_left, merge, sse
+from nextn.text.dialects import CallArguments, CallBegin, Delta, Reasoning, Text
+
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+
+
+def effort_variables(effort: ReasoningEffort | None) -> dict[str, Any]:
+    """What an effort is for a chat template: each kind of model has another variable for it."""
+    if effort is None:
+        return {}
+    return {"reasoning_effort": effort, "enable_thinking": effort != "none"}
 
 
 class ChatCompletionRequest(WritingFields, kw_only=True):
@@ -61,7 +70,7 @@ class ChatCompletionRequest(WritingFields, kw_only=True):
     tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: ReasoningEffort | None = None
 
     def chat_request(self) -> ChatRequest:
         """What is asked for.
@@ -75,9 +84,7 @@ class ChatCompletionRequest(WritingFields, kw_only=True):
         if limit == 0:
             raise bad_field("max_completion_tokens", "is 0; allowed: an integer from 1, or -1")
         choice = self.tool_choice
-        template = dict(self.chat_template_kwargs or {})
-        if self.reasoning_effort is not None:
-            template.setdefault("reasoning_effort", self.reasoning_effort)
+        template = {**effort_variables(self.reasoning_effort), **(self.chat_template_kwargs or {})}
         return ChatRequest(
             messages=template_messages(self.messages),
             tools=template_tools(self.tools),
@@ -187,7 +194,7 @@ class _Answers:
 
     async def _choice(self, index: int) -> Choice:
         stream = self._streams[index]
-        parts: list[Part] = []
+        parts: list[Delta] = []
         logprobs = Logprobs(content=[])
         async for delta in stream:
             parts += delta.parts
@@ -201,7 +208,7 @@ class _Answers:
         )
 
 
-def _message(part: Part) -> DeltaMessage | None:
+def _message(part: Delta) -> DeltaMessage | None:
     """What a part adds to a message in a stream."""
     match part:
         case Text(text):
@@ -222,7 +229,7 @@ def _message(part: Part) -> DeltaMessage | None:
     return None
 
 
-def _whole_message(parts: list[Part]) -> AnswerMessage:
+def _whole_message(parts: list[Delta]) -> AnswerMessage:
     text = "".join(part.text for part in parts if isinstance(part, Text))
     reasoning = "".join(part.text for part in parts if isinstance(part, Reasoning))
     calls: dict[int, ToolCall] = {}

@@ -34,7 +34,7 @@ class Shield:
         self._control = control
 
     def protect(self, value: Any, depth: int = 0) -> Any:
-        """Break the texts in a JSON-like value; keys and numbers stay as they are.
+        """Break the texts in a JSON-like value, keys included; numbers stay as they are.
 
         What nests deeper than a template may be given is passed on, for the template to refuse.
         """
@@ -43,7 +43,10 @@ class Shield:
         if isinstance(value, str):
             return self._break(value)
         if isinstance(value, Mapping):
-            return {key: self.protect(item, depth + 1) for key, item in value.items()}
+            return {
+                self.protect(key, depth + 1): self.protect(item, depth + 1)
+                for key, item in value.items()
+            }
         if isinstance(value, list | tuple):
             return [self.protect(item, depth + 1) for item in value]
         return value

@@ -1,0 +1,105 @@
+"""The form of an answer in a chat: what tools, reasoning and a wanted form make of it together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from nextn.errors import RequestError
+from nextn.grammar import Specification, specification_from_settings
+from nextn.server.errors import ApiError, bad_field
+from nextn.text.dialects import Dialect, Tool
+from nextn.text.dialects.grammar import answer_grammar, call_grammar, terms
+
+if TYPE_CHECKING:
+    from nextn.model import Model
+    from nextn.sampling import ConstraintSource
+    from nextn.server.chat import ChatRequest
+
+
+def chat_constraint(
+    model: Model, request: ChatRequest, tools: Sequence[Tool], *, opened: bool
+) -> ConstraintSource | None:
+    """The constraint of an answer, if it has any.
+
+    Args:
+        model: which writes.
+        request: the conversation.
+        tools: the tools that may be called; none if calls are not wanted.
+        opened: whether the prompt opened the reasoning.
+
+    Raises:
+        ApiError: a form that is wrong, or that there cannot be together with tools.
+    """
+    try:
+        specification = _specification(model, request, tools, opened)
+        if specification is None:
+            return None
+        try:
+            return model.grammars.compile(specification)
+        except RequestError:
+            _find_fault(model, request)
+            raise
+    except RequestError as error:
+        # Its message begins with the name of the field.
+        name = str(error).split(maxsplit=1)[0].rstrip(":")
+        raise ApiError(400, str(error), field=name, code="invalid_value") from error
+
+
+def _find_fault(model: Model, request: ChatRequest) -> None:
+    """Compile what was put together piece by piece, so that the one that is wrong is named.
+
+    Raises:
+        RequestError: it was found.
+    """
+    for place, tool in enumerate(request.tools):
+        schema = json.dumps(tool["function"].get("parameters") or {})
+        field = f"tools[{place}].function.parameters"
+        model.grammars.compile(Specification("json_schema", schema, field))
+    form = specification_from_settings(
+        {name: value for name, value in request.writing.form.items() if value is not None}
+    )
+    if form is not None:
+        model.grammars.compile(form)
+
+
+def _specification(
+    model: Model, request: ChatRequest, tools: Sequence[Tool], opened: bool
+) -> Specification | None:
+    dialect = model.chat_encoder.dialect
+    given = {name: value for name, value in request.writing.form.items() if value is not None}
+    form = specification_from_settings(given)
+    term = terms(model.tokenizer)
+    # Who names a tool means one call of it.
+    several = request.parallel_tool_calls and request.tool_choice in ("auto", "required")
+    if tools and request.tool_choice != "auto":
+        if form is not None:
+            raise bad_field(form.field, "cannot be together with a tool that must be called")
+        text = call_grammar(dialect, tools, term, several=several, opened=opened)
+        return Specification("lark", text, "tools")
+    if form is None:
+        return None
+    if form.kind == "json_schema":
+        schema = json.loads(form.text)
+        if tools:
+            text = call_grammar(dialect, tools, term, several=several, opened=opened, answer=schema)
+        elif dialect.reasoning is not None or dialect.calls.always:
+            text = answer_grammar(dialect, schema, term, opened=opened)
+        else:
+            return form
+        return Specification("lark", text, form.field)
+    if tools:
+        raise bad_field(
+            form.field, "cannot be together with tools; give a JSON schema, or no tools"
+        )
+    return _after_reasoning(form, dialect, opened)
+
+
+def _after_reasoning(form: Specification, dialect: Dialect, opened: bool) -> Specification:
+    if form.after is not None:
+        return form
+    if opened and dialect.reasoning is not None:
+        return replace(form, after=dialect.reasoning.end)
+    return replace(form, after=dialect.calls.answer_mark or None)
