@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ from nextn.errors import SourceError
 # A machine may be busy with something else: no test fails on time.
 settings.register_profile("nextn", deadline=None)
 settings.load_profile("nextn")
+
+# A shell tells programs in the background to ignore Ctrl-C, and their children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

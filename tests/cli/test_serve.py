@@ -29,6 +29,10 @@ LONG: dict[str, Any] = {
 }
 
 
+# A random model may write an end token at any time.
+THREE_TOKENS = {"max_tokens": 3, "ignore_eos": True}
+
+
 class Process:
     """`nextn serve` with its log."""
 
@@ -93,7 +97,7 @@ def test_a_signal_waits_for_texts_and_a_second_one_does_not(tiny: Path) -> None:
 
 def test_requests_are_logged_without_what_is_in_them(tiny: Path) -> None:
     with serve(tiny, "--log", "text") as (process, url):
-        httpx.post(url + "/v1/completions", json={"prompt": "secret words", "max_tokens": 3})
+        httpx.post(url + "/v1/completions", json={"prompt": "secret words", **THREE_TOKENS})
         httpx.get(url + "/v1/models?key=secret")
         httpx.get(url + "/health")
         process.process.send_signal(signal.SIGINT)
@@ -111,7 +115,7 @@ def test_the_log_is_json_on_request(tiny: Path) -> None:
         url = json.loads(process.lines[-1])["url"]
         while httpx.get(url + "/health").status_code == 503:
             pass
-        httpx.post(url + "/v1/completions", json={"prompt": "a", "max_tokens": 3})
+        httpx.post(url + "/v1/completions", json={"prompt": "a", **THREE_TOKENS})
         process.process.send_signal(signal.SIGINT)
         assert process.end() == 0
     finally:
