@@ -18,6 +18,7 @@ from nextn.speculate import (
     Prospect,
     SpeculationStatistics,
     StepTime,
+    Switch,
     Useless,
     Want,
     without_forbidden,
@@ -55,6 +56,8 @@ class Speculation:
         self._depth = depth
         self._clock = clock
         self._load = Load([], 0)
+        self._switch = Switch()
+        self._ended: tuple[list[int], float] = ([], 0.0)  # sequences and end of the last step
         self._followed: dict[int, SequenceBlocks] = {}
 
     @property
@@ -77,8 +80,10 @@ class Speculation:
         self._load = _load(decoding, sum(run.rows for run in runs))
         if not self._drafters:
             return
+        if not self._switch.drafts(len(decoding)):
+            runs = self._without_automatic(runs)
         self._follow(runs)
-        wanting = [run for run in decoding if _may_draft(run)]
+        wanting = [run for run in decoding if _may_draft(run) and run.sequence.id in self._followed]
         if not wanting or self._load.rows >= max_rows:
             return
         share = (max_rows - self._load.rows) // len(wanting)
@@ -99,6 +104,7 @@ class Speculation:
         decoding = set(self._load.sequences)
         decoded = [part for part in committed if part.sequence in decoding]
         self._depth.observe(self._load, rows, seconds, decoded)
+        self._observe_whole(decoded)
         followed = [part for part in committed if part.sequence in self._followed]
         if followed:
             for drafter in self._drafters:
@@ -107,6 +113,22 @@ class Speculation:
             for sequence in self._followed:
                 self._costly.close(sequence)
             self._costly = None
+
+    def _observe_whole(self, decoded: Items[Committed]) -> None:
+        """Learn what the step brought in the time since the end of the one before it."""
+        before, ended = self._ended
+        now = self._clock()
+        if self._load.pure and self._load.sequences == before:
+            tokens = sum(1 + part.accepted for part in decoded)
+            self._switch.observe(len(before), tokens, now - ended)
+        self._ended = (self._load.sequences, now)
+
+    def _without_automatic(self, runs: Items[Run]) -> list[Run]:
+        """The runs whose depth is fixed; those of the others are not followed any more."""
+        for run in runs:
+            if run.sequence.request.draft == "auto" and run.sequence.id in self._followed:
+                self.close(run.sequence.id)
+        return [run for run in runs if run.sequence.request.draft != "auto"]
 
     def close(self, sequence: int) -> None:
         """Forget a sequence; one that was never followed is no error."""

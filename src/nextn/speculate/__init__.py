@@ -11,6 +11,7 @@ from nextn.speculate.grammar import GrammarDrafter, without_forbidden
 from nextn.speculate.head import HeadDrafter
 from nextn.speculate.statistics import DrafterStatistics, SpeculationStatistics
 from nextn.speculate.suffix import SuffixDrafter
+from nextn.speculate.switch import Switch
 from nextn.speculate.useless import Useless
 from nextn.speculate.value import Load, Prospect
 
@@ -29,6 +30,7 @@ __all__ = [
     "SpeculationStatistics",
     "StepTime",
     "SuffixDrafter",
+    "Switch",
     "Useless",
     "Want",
     "accept",

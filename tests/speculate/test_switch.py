@@ -1,0 +1,53 @@
+"""Several sequences draft only as long as whole steps say that it pays."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from nextn.speculate import Switch
+
+
+def run(switch: Switch, sequences: int, steps: int, drafting: float, plain: float) -> float:
+    """The share of the steps that drafted, when these bring so many tokens per second.
+
+    Times are noisy, and some steps are held up.
+    """
+    noise = random.Random(1)
+    drafted = 0
+    for _ in range(steps):
+        drafts = switch.drafts(sequences)
+        drafted += drafts
+        tokens = sequences * 2 if drafts else sequences
+        seconds = tokens / (drafting if drafts else plain) * noise.uniform(0.9, 1.1)
+        switch.observe(sequences, tokens, seconds * (20.0 if noise.random() < 0.01 else 1.0))
+    return drafted / steps
+
+
+@pytest.mark.parametrize("sequences", [2, 3, 16])
+def test_the_faster_way_is_kept(sequences: int) -> None:
+    assert run(Switch(), sequences, 10_000, 120.0, 100.0) > 0.93
+    assert run(Switch(), sequences, 10_000, 80.0, 100.0) < 0.07
+
+
+def test_a_change_is_followed_both_ways() -> None:
+    switch = Switch()
+    run(switch, 8, 3000, 150.0, 100.0)
+    run(switch, 8, 1500, 60.0, 100.0)
+    assert run(switch, 8, 3000, 60.0, 100.0) < 0.1
+    run(switch, 8, 1500, 150.0, 100.0)
+    assert run(switch, 8, 3000, 150.0, 100.0) > 0.9
+
+
+def test_numbers_of_sequences_are_told_apart() -> None:
+    switch = Switch()
+    run(switch, 16, 2000, 80.0, 100.0)
+    assert switch.drafts(2)
+    assert run(switch, 2, 5000, 130.0, 100.0) > 0.9
+    assert run(switch, 16, 5000, 80.0, 100.0) < 0.1
+
+
+def test_one_sequence_is_left_to_the_depth_controller() -> None:
+    switch = Switch()
+    assert run(switch, 1, 1000, 50.0, 100.0) == 1.0
