@@ -2,8 +2,8 @@
 
 A request holds a `Lease` of its model as long as it writes. A model without leases, and for which
 nobody waits, may be unloaded: when its time is over, or when another one needs its place; the one
-unused for longest goes first. Where all places are taken by busy models, later requests for these wait until
-the one that needs a place has it, or it might never get one.
+unused for longest goes first. Where all places are taken by busy models, later requests for these
+wait until the one that needs a place has it, or it might never get one.
 """
 
 from __future__ import annotations
