@@ -36,8 +36,13 @@ THREE_TOKENS = {"max_tokens": 3, "ignore_eos": True}
 class Process:
     """`nextn serve` with its log."""
 
-    def __init__(self, *arguments: object, **environment: str) -> None:
-        command = [sys.executable, "-m", "nextn", "serve", *map(str, arguments)]
+    def __init__(
+        self,
+        *arguments: object,
+        program: tuple[str, ...] = ("-m", "nextn"),
+        **environment: str,
+    ) -> None:
+        command = [sys.executable, *program, "serve", *map(str, arguments)]
         self.process = subprocess.Popen(
             command, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
         )
@@ -93,6 +98,50 @@ def test_a_signal_waits_for_texts_and_a_second_one_does_not(tiny: Path) -> None:
             assert process.end() == 0
             with pytest.raises(httpx.ConnectError):
                 httpx.get(url + "/health")
+
+
+def test_a_killed_server_starts_again_on_the_same_port(tiny: Path) -> None:
+    with serve(tiny) as (process, url):
+        # Its connection is open when the process ends.
+        answer = httpx.Client(base_url=url)
+        assert answer.get("/health").status_code == 200
+        process.process.kill()
+        process.process.wait()
+        with pytest.raises(httpx.HTTPError):
+            answer.get("/health")
+        answer.close()
+    with serve(tiny, "--port", url.rpartition(":")[2]) as (_, again):
+        assert again == url
+        body = {"prompt": "a", **THREE_TOKENS}
+        assert httpx.post(url + "/v1/completions", json=body, timeout=120).status_code == 200
+
+
+_NEVER_LOADS = """
+import sys, time
+import nextn.model
+nextn.model.load = lambda *_, **__: time.sleep(3600)
+from nextn.cli import main
+sys.exit(main())
+"""
+
+
+def test_a_second_signal_ends_a_server_whose_model_takes_for_ever_to_load(tiny: Path) -> None:
+    process = Process(tiny, "--port", 0, program=("-c", _NEVER_LOADS))
+    try:
+        process.wait_for("listening")
+        for _ in range(2):
+            process.process.send_signal(signal.SIGTERM)
+            process.wait_for("stopping|ending")
+        assert process.end() == 1
+    finally:
+        process.process.kill()
+
+
+def test_a_first_model_that_is_not_kept_is_loaded_when_asked_for(tiny: Path) -> None:
+    with serve(tiny, "--keep-alive", 0) as (_, url):
+        body = {"prompt": "a", **THREE_TOKENS}
+        for _ in range(2):
+            assert httpx.post(url + "/v1/completions", json=body, timeout=120).status_code == 200
 
 
 def test_requests_are_logged_without_what_is_in_them(tiny: Path) -> None:

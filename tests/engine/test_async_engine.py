@@ -194,3 +194,17 @@ def test_calls_run_between_steps_and_pass_on_errors() -> None:
             await engine.call(lambda _: 1 // 0)
 
     run(test)
+
+
+def test_a_text_that_ends_after_its_stream_was_closed_is_not_whole() -> None:
+    async def test(engine: AsyncEngine, executor: FakeExecutor, inner: Engine) -> None:
+        stream = engine.open(request(1, max_tokens=5))
+        await asyncio.sleep(0)
+        # The thread ends the text before it sees that the stream is closed.
+        while stream._sequence.finish_reason is None:
+            time.sleep(0.001)
+        stream.close()
+        with pytest.raises(RequestError, match="closed"):
+            await stream.collect()
+
+    run(test)

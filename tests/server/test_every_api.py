@@ -191,6 +191,10 @@ def test_one_call_is_enough_if_only_one_may_be(
     assert len(choice["message"]["tool_calls"]) == 1
     assert choice["message"]["content"] is None
     assert choice["finish_reason"] == "tool_calls"
+    streamed = scripted.post("/v1/chat/completions", {**body, "stream": True}).text
+    chunks = [json.loads(line[6:]) for line in streamed.splitlines() if line[:7] == "data: {"]
+    reasons = [each["finish_reason"] for chunk in chunks for each in chunk["choices"]]
+    assert [reason for reason in reasons if reason is not None] == ["tool_calls"]
 
 
 def test_no_tool_is_called_if_none_may_be(

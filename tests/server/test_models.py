@@ -185,3 +185,144 @@ def test_models_are_switched_by_name_over_http(tiny_path: Path) -> None:
         }
         assert status == {"one": "unloaded", "two": "loaded"}
         assert server.post("/v1/completions", body).json()["model"] == "one"
+
+
+def test_a_model_that_was_waited_for_is_not_given_up_before_it_is_used(loader: Loader) -> None:
+    async def test() -> None:
+        models = Models([loader.spec(name) for name in "abc"], keep_alive=0)
+        await models.start()
+        for name in "bca":
+            lease = await models.acquire(name)
+            assert models.loaded[name] is lease.loaded
+            # Whoever comes in the moment in which its time is over still gets it.
+            lease.release()
+            await asyncio.sleep(0)
+            lease = await models.acquire(name)
+            assert models.loaded[name] is lease.loaded
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert models.loaded[name] is lease.loaded
+            lease.release()
+        assert len(models.loaded) <= 1
+        await models.close()
+
+    run(test)
+
+
+def test_who_comes_in_the_moment_of_expiry_keeps_the_model(loader: Loader) -> None:
+    async def test() -> None:
+        models = Models([loader.spec("a")], keep_alive=3600)
+        await models.start()
+        models._expire(models.loaded["a"])  # as its timer does
+        lease = await models.acquire("a")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert models.loaded["a"] is lease.loaded
+        lease.release()
+        await models.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("most_loaded", [1, 2])
+def test_a_model_is_loaded_anew_when_it_is_unloaded(loader: Loader, most_loaded: int) -> None:
+    async def test() -> None:
+        models = Models([loader.spec("a"), loader.spec("b")], most_loaded=most_loaded)
+        await models.start()
+        unloading = asyncio.create_task(models.unload("a"))
+        await asyncio.sleep(0)
+        assert "a" not in models.loaded
+        async with asyncio.timeout(60):
+            lease = await models.acquire("a")
+        assert await unloading
+        assert loader.count == 2
+        # Its place is taken: there is room for one less.
+        (await models.acquire("b")).release() if most_loaded == 2 else lease.release()
+        assert len(models._places) == len(models.loaded) == most_loaded
+        await models.close()
+
+    run(test)
+
+
+def test_a_model_gets_its_place_although_another_one_is_always_asked_for(loader: Loader) -> None:
+    async def test() -> None:
+        models = Models([loader.spec("a"), loader.spec("b")], most_loaded=1)
+        await models.start()
+        lease = await models.acquire("a")
+        wanted = asyncio.create_task(models.acquire("b"))
+        await asyncio.sleep(0)
+        later = [asyncio.create_task(models.acquire("a")) for _ in range(3)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        lease.release()
+        async with asyncio.timeout(60):
+            (await wanted).release()
+            for task in later:
+                (await task).release()
+        await models.close()
+
+    run(test)
+
+
+def test_no_more_requests_wait_than_allowed(loader: Loader) -> None:
+    async def test() -> None:
+        models = Models([loader.spec("a"), loader.spec("b")], most_requests=3)
+        await models.start()
+        loader.gate.clear()
+        waiting = [asyncio.create_task(models.acquire("b")) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(ApiError, match="3 requests wait") as caught:
+            await models.acquire("b")
+        assert caught.value.status == 503
+        # One that leaves makes room, and so does one that has prepared its texts.
+        waiting.pop().cancel()
+        await asyncio.sleep(0)
+        waiting.append(asyncio.create_task(models.acquire("b")))
+        loader.gate.set()
+        first, *others = await asyncio.gather(*waiting)
+        with pytest.raises(ApiError, match="3 requests wait"):
+            await models.acquire("b")
+        text = first.share()
+        first.release()
+        (await models.acquire("b")).release()
+        for lease in (text, *others):
+            lease.release()
+        await models.close()
+
+    run(test)
+
+
+def test_closing_waits_for_no_model_that_is_not_being_loaded_yet(loader: Loader) -> None:
+    async def test() -> None:
+        models = Models([loader.spec("a"), loader.spec("b")], most_loaded=1)
+        await models.start()
+        await models.acquire("a")
+        waiting = asyncio.create_task(models.acquire("b"))
+        await asyncio.sleep(0.01)
+        async with asyncio.timeout(60):
+            await models.close()
+        with pytest.raises(ApiError, match="ends"):
+            await waiting
+        with pytest.raises(ApiError, match="ends"):
+            await models.acquire("a")
+        assert loader.count == 1
+        assert not models.loaded
+
+    run(test)
+
+
+def test_a_model_that_nobody_waits_for_any_more_has_its_time(loader: Loader) -> None:
+    async def test() -> None:
+        models = Models([loader.spec("a"), loader.spec("b")], most_loaded=2, keep_alive=0.01)
+        await models.start()
+        loader.gate.clear()
+        waiting = asyncio.create_task(models.acquire("b"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        loader.gate.set()
+        while loader.count < 2 or models.loaded:
+            await asyncio.sleep(0.01)
+        await models.close()
+
+    run(test)

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from nextn.server import openai_completions
 from nextn.server.models import LoadedModel
 from nextn.server.state import ServerSettings
 from tests.server.conftest import RunningServer, spec
@@ -165,3 +166,30 @@ def test_logits_that_allow_no_token_are_an_error_of_one_request(server: RunningS
     response = server.post("/v1/completions", {**BODY, "logit_bias": banned})
     assert response.status_code == 400
     assert "logit_bias" in response.json()["error"]["message"]
+
+
+def test_what_nobody_foresaw_in_a_stream_is_logged_once(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(openai_completions._Answers, "_piece", fail)
+    for stream in (True, False):
+        caplog.clear()
+        answer = server.post("/v1/completions", {**BODY, "stream": stream}).text
+        assert "internal error" in answer
+        assert "a defect" not in answer
+        assert caplog.text.count("ValueError: a defect") == 1
+    wait_until_idle(server)
+
+
+def test_counts_that_fail_keep_no_model(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(server.server, "text_ended", fail)
+    server.post("/v1/completions", BODY)
+    wait_until_idle(server)

@@ -76,15 +76,17 @@ def command(names: tuple[str, ...], **options: Any) -> int:
             specs,
             most_loaded=options["models_max"],
             keep_alive=None if keep_alive < 0 else keep_alive,
+            most_requests=options["parallel"] + options["max_queue"],
         )
         return Server(models=models, settings=settings, security=security)
 
     def say_ready(server: Server) -> None:
-        loaded = server.models.loaded[server.models.default]
         if options["log_style"] == "text":
-            for line in head_lines(loaded.model):
+            # With a short time to keep it, the model is gone already.
+            loaded = server.models.loaded.get(server.models.default)
+            for line in head_lines(loaded.model) if loaded is not None else ():
                 say(one_line(line))
-            say(one_line(f"{loaded.name} is ready at {url_of(listener)}"))
+            say(one_line(f"{server.models.default} is ready at {url_of(listener)}"))
 
     with logging_to_stderr(options["log_style"]):
         run_server(create, listener, on_ready=say_ready)

@@ -287,7 +287,8 @@ class AsyncTokenStream:
         """
         while await self.read():
             pass
-        reason = self._sequence.finish_reason
+        # The sequence may have ended after the stream was closed; then its text is not whole here.
+        reason = self.finish_reason
         if reason is None:
             raise RequestError("the stream was closed before the text was finished")
         text = "".join(token.text for token in self._written)

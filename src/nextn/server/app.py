@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -45,8 +44,6 @@ FAMILIES: tuple[Family, ...] = (
     llama_server.FAMILY,
 )
 """All APIs of the server; where prefixes are alike, the first one counts."""
-
-_log = logging.getLogger("nextn.server")
 
 
 def create_app(server: Server) -> Starlette:
@@ -93,8 +90,6 @@ def _endpoint(
             return Response(status_code=499)
         except Exception as error:
             problem = to_api_error(error, family.setting_names)
-            if problem.status == 500:
-                _log.exception("%s %s failed", operation.method, operation.path)
             return error_response(problem, family.error_shape)
 
     return endpoint
@@ -156,5 +151,4 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _unforeseen(request: Request, error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     return error_response(to_api_error(error), shape_for(request.url.path))

@@ -126,6 +126,11 @@ class ChatStream:
         return Timings.of(self._text.statistics)
 
     @property
+    def ended(self) -> bool:
+        """Whether the last delta was read."""
+        return self._reason is not None
+
+    @property
     def finish_reason(self) -> ChatFinish:
         """Why the answer ended; valid after the last delta."""
         if self._reason != "stop":

@@ -5,6 +5,7 @@ Each API family has a shape of its own, a function from `ApiError` to a JSON val
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from nextn.errors import (
 )
 from nextn.sampling import ConstraintError
 from nextn.sampling.sampler import NoTokenError
+
+_log = logging.getLogger("nextn.server")
 
 
 class ApiError(Exception):
@@ -104,6 +107,8 @@ def to_api_error(error: Exception, names: Mapping[str, str] | None = None) -> Ap
         return ApiError(503, str(error), code="out_of_memory", headers={"Retry-After": "10"})
     if isinstance(error, NextnError):
         return ApiError(500, str(error))
+    # An answer that has begun cannot say it in its status, so that it is logged here for all.
+    _log.error("a request failed", exc_info=error)
     return ApiError(500, "internal error; see the log of the server")
 
 

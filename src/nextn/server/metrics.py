@@ -76,9 +76,10 @@ class ModelMetrics:
         self.drafts += statistics.drafted_at[0] if statistics.drafted_at else 0
         self.drafted += statistics.drafted
         self.accepted += statistics.accepted
-        missing = len(statistics.accepted_at) - len(self.accepted_at)
-        self.accepted_at += [0] * missing
-        for index, count in enumerate(statistics.accepted_at):
+        # Of a text that was cancelled they may still grow, in the thread of its engine.
+        accepted_at = tuple(statistics.accepted_at)
+        self.accepted_at += [0] * (len(accepted_at) - len(self.accepted_at))
+        for index, count in enumerate(accepted_at):
             self.accepted_at[index] += count
         self.time_to_first_token.add(statistics.time_to_first_token)
         self.queue_time.add(max(statistics.time_to_first_token - statistics.prompt_seconds, 0.0))

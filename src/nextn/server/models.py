@@ -1,7 +1,9 @@
 """The models of a server by name: loaded when first asked for, given up when long unused.
 
-A request holds a `Lease` of its model as long as it writes. A model without leases may be unloaded:
-when its time is over, or when another one needs its place; the one unused for longest goes first.
+A request holds a `Lease` of its model as long as it writes. A model without leases, and for which
+nobody waits, may be unloaded: when its time is over, or when another one needs its place; the one
+unused for longest goes first. Where all places are taken by busy models, later requests for these
+wait until the one that needs a place has it, or it might never get one.
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from nextn.errors import MemoryLimitError
 from nextn.server.errors import ApiError
@@ -27,6 +30,8 @@ RETRY_SECONDS = "5"
 
 
 _FOREVER = 10 * 365 * 86400.0
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +78,10 @@ class LoadedModel:
 class Lease:
     """The right of one request to use a model. Made by `Models.acquire`; release it once."""
 
-    def __init__(self, models: Models, loaded: LoadedModel) -> None:
+    def __init__(self, models: Models, loaded: LoadedModel, *, prepares: bool = False) -> None:
         self._models = models
         self._held = True
+        self._prepares = prepares
         self.loaded = loaded
         loaded.leases += 1
         if loaded.timer is not None:
@@ -94,13 +100,17 @@ class Lease:
         """Give it back; releasing twice does nothing."""
         if self._held:
             self._held = False
-            self._models._released(self.loaded)
+            self._models._released(self.loaded, prepared=self._prepares)
 
     def __enter__(self) -> Lease:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _unavailable(message: str, code: str = "unavailable_error") -> ApiError:
+    return ApiError(503, message, code=code, headers={"Retry-After": RETRY_SECONDS})
 
 
 def _limited(seconds: float | None) -> float | None:
@@ -115,6 +125,8 @@ class Models:
         specs: the models; the first is the one for requests that name none.
         most_loaded: most models that are loaded at a time.
         keep_alive: seconds that a model stays loaded without a request; None for ever.
+        most_requests: most requests that wait for a model, or prepare their texts with one;
+            further ones are refused.
     """
 
     def __init__(
@@ -123,6 +135,7 @@ class Models:
         *,
         most_loaded: int = 1,
         keep_alive: float | None = None,
+        most_requests: int = 256,
     ) -> None:
         self.specs = {spec.name: spec for spec in specs}
         if not self.specs or most_loaded < 1:
@@ -133,7 +146,12 @@ class Models:
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._places: set[str] = set()
-        self._changed = asyncio.Condition()
+        self._most_requests = most_requests
+        self._requests = 0
+        self._wanted: Counter[str] = Counter()  # requests that wait until it is loaded
+        self._place_wanted = 0  # models that wait until a busy one can go
+        self._changed = asyncio.Event()
+        self._closed = False
         self.loaded: dict[str, LoadedModel] = {}
         self.started = False
         """Whether the first model was loaded once; before that, requests are refused."""
@@ -171,37 +189,50 @@ class Models:
         Raises:
             NextnError: as `nextn.load`.
         """
-        await self._load(self.specs[self.default])
+        await self._load(self.specs[self.default], lambda _: None)
         self.started = True
 
     async def acquire(self, name: str | None) -> Lease:
         """Get a model, loaded if need be; waits while its place is taken by a busy one.
 
         Raises:
-            ApiError: there is no such model, or the server is still starting.
+            ApiError: there is no such model, the server is still starting or ends, or too many
+                requests wait already.
             NextnError: it cannot be loaded.
         """
         spec = self.find(name)
         if not self.started:
-            raise ApiError(
-                503,
-                "Loading model",
-                code="unavailable_error",
-                headers={"Retry-After": RETRY_SECONDS},
+            raise _unavailable("Loading model")
+        if self._requests >= self._most_requests:
+            raise _unavailable(
+                f"the server is busy: {self._requests} requests wait for a model; try again later",
+                code="server_busy",
             )
-        loaded = self.loaded.get(spec.name)
-        return Lease(self, loaded or await self._load(spec))
+        self._requests += 1
+        try:
+            while self._place_wanted and spec.name in self.loaded:
+                await self._changed.wait()
+            self._check_open()
+            loaded = self.loaded.get(spec.name)
+            if loaded is None:
+                return await self._load(spec, lambda loaded: Lease(self, loaded, prepares=True))
+            return Lease(self, loaded, prepares=True)
+        except BaseException:
+            self._requests -= 1
+            raise
 
     async def unload(self, name: str) -> bool:
         """Unload a model unless a request holds it; whether it was unloaded."""
         loaded = self.loaded.get(name)
-        if loaded is None or loaded.leases:
+        if loaded is None or not self._is_idle(loaded):
             return False
         await self._close(loaded)
         return True
 
     async def close(self) -> None:
-        """Unload all models; texts that are being written end."""
+        """Unload all models; texts that are being written end, and none begins any more."""
+        self._closed = True
+        self._tell()
         for task in list(self._loading.values()):
             # Loading cannot be broken off; what was loaded is closed below.
             await asyncio.wait([task])
@@ -210,29 +241,42 @@ class Models:
         if self._closing:
             await asyncio.wait(self._closing)
 
-    async def _load(self, spec: ModelSpec) -> LoadedModel:
-        task = self._loading.get(spec.name)
+    async def _load(self, spec: ModelSpec, use: Callable[[LoadedModel], T]) -> T:
+        """What `use` makes of a model when it is loaded; until then it is not given up."""
+        name = spec.name
+        task = self._loading.get(name)
         if task is None:
-            task = asyncio.create_task(self._load_now(spec))
-            self._loading[spec.name] = task
-            task.add_done_callback(lambda _: self._loading.pop(spec.name, None))
-        # Whoever waits may leave; the others still want it.
-        return await asyncio.shield(task)
+            task = self._loading[name] = asyncio.create_task(self._load_now(spec))
+            task.add_done_callback(lambda _: self._loading.pop(name, None))
+        self._wanted[name] += 1
+        try:
+            # Whoever waits may leave; the others still want it.
+            loaded = await asyncio.shield(task)
+            self._check_open()
+            return use(loaded)
+        finally:
+            self._wanted[name] -= 1
+            self._note_idle(self.loaded.get(name))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise _unavailable("the server ends")
 
     async def _load_now(self, spec: ModelSpec) -> LoadedModel:
         await self._take_place(spec.name)
         started = time.monotonic()
         try:
             model = await self._load_into_memory(spec)
+            taken = time.monotonic() - started
+            loaded = LoadedModel(
+                spec.name, model, model.async_engine(), time.time(), taken, self._keep_alive
+            )
         except BaseException:
-            await self._give_place(spec.name)
+            self._places.discard(spec.name)
+            self._tell()
             raise
-        taken = time.monotonic() - started
-        loaded = LoadedModel(
-            spec.name, model, model.async_engine(), time.time(), taken, self._keep_alive
-        )
         self.loaded[spec.name] = loaded
-        self._set_timer(loaded)
+        self._note_idle(loaded)
         _log.info("loaded %s in %.1f s", spec.name, taken)
         return loaded
 
@@ -247,63 +291,78 @@ class Models:
                     raise
                 await self._close(idle)
 
+    def _is_idle(self, loaded: LoadedModel) -> bool:
+        return not loaded.leases and not self._wanted[loaded.name]
+
     def _longest_unused(self) -> LoadedModel | None:
-        idle = [loaded for loaded in self.loaded.values() if not loaded.leases]
+        idle = filter(self._is_idle, self.loaded.values())
         return min(idle, key=lambda loaded: loaded.used_at, default=None)
 
     async def _take_place(self, name: str) -> None:
-        """Wait for one of the `most_loaded` places; unloads what is idle."""
-        async with self._changed:
-            while True:
+        """Wait for one of the `most_loaded` places; unloads what is idle.
+
+        Raises:
+            ApiError: the server ends.
+        """
+        while True:
+            self._check_open()
+            # The model itself may still be in its place, while it is being unloaded.
+            if name not in self._places:
                 if len(self._places) < self._most_loaded:
                     self._places.add(name)
                     return
                 idle = self._longest_unused()
-                if idle is None:
-                    await self._changed.wait()
-                else:
+                if idle is not None:
                     await self._close(idle)
-
-    async def _give_place(self, name: str) -> None:
-        async with self._changed:
-            self._places.discard(name)
-            self._changed.notify_all()
+                    continue
+            self._place_wanted += 1
+            try:
+                await self._changed.wait()
+            finally:
+                self._place_wanted -= 1
 
     async def _close(self, loaded: LoadedModel) -> None:
         if self.loaded.pop(loaded.name, None) is None:
             return
         if loaded.timer is not None:
             loaded.timer.cancel()
-        await loaded.engine.close()
-        await asyncio.to_thread(loaded.model.close)
-        self._places.discard(loaded.name)
+        try:
+            await loaded.engine.close()
+            await asyncio.to_thread(loaded.model.close)
+        finally:
+            self._places.discard(loaded.name)
+            self._tell()
         _log.info("unloaded %s", loaded.name)
 
-    def _released(self, loaded: LoadedModel) -> None:
+    def _released(self, loaded: LoadedModel, *, prepared: bool) -> None:
+        self._requests -= prepared
         loaded.leases -= 1
         loaded.used_at = time.monotonic()
-        if loaded.leases == 0:
-            self._set_timer(loaded)
-            self._in_background(self._tell())
+        self._note_idle(loaded)
 
-    def _set_timer(self, loaded: LoadedModel) -> None:
+    def _note_idle(self, loaded: LoadedModel | None) -> None:
+        """If a model has become idle, its time runs, and who waits for its place may have it."""
+        if loaded is None or not self._is_idle(loaded):
+            return
+        if loaded.timer is not None:
+            loaded.timer.cancel()
+            loaded.timer = None
         if loaded.keep_alive is not None:
             loop = asyncio.get_running_loop()
             loaded.timer = loop.call_later(loaded.keep_alive, self._expire, loaded)
+        self._tell()
 
     def _expire(self, loaded: LoadedModel) -> None:
-        if not loaded.leases:
-            self._in_background(self._close_and_tell(loaded))
+        if self._is_idle(loaded):
+            task = asyncio.create_task(self._close_if_idle(loaded))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
-    async def _close_and_tell(self, loaded: LoadedModel) -> None:
-        await self._close(loaded)
-        await self._tell()
+    async def _close_if_idle(self, loaded: LoadedModel) -> None:
+        if self._is_idle(loaded):
+            await self._close(loaded)
 
-    async def _tell(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+    def _tell(self) -> None:
+        """Wake all that wait for a change."""
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -163,7 +163,7 @@ class _Answers:
             chunks[0].nextn = nextn_so_far(delta.tokens, stream.statistics)
         if chunks and self._body.timings_per_token:
             chunks[-1].timings = stream.timings
-        if delta.tokens[-1].finish_reason is not None:
+        if stream.ended:
             last = self._chunk(index, DeltaMessage())
             last.choices[0].finish_reason = stream.finish_reason
             self._say_besides(last, stream)

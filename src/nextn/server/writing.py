@@ -217,9 +217,11 @@ class ServedText:
         """Cancel the text if it is not finished, and let go of the model; twice does nothing."""
         if self._open:
             self._open = False
-            self.stream.close()
-            self._server.text_ended(self)
-            self._lease.release()
+            try:
+                self.stream.close()
+                self._server.text_ended(self)
+            finally:
+                self._lease.release()
 
 
 def open_texts(server: Server, lease: Lease, requests: list[GenerationRequest]) -> list[ServedText]:
