@@ -170,7 +170,10 @@ class AsyncEngine:
                 command = commands.get()
                 if command is None:
                     return
-                command()
+                try:
+                    command()
+                except Exception:  # it must not end the texts of others
+                    _log.exception("the engine could not do what it was asked to")
                 # It may hold the last reference to a request, or a whole text.
                 del command
             events = self._step()

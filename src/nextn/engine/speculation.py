@@ -57,6 +57,7 @@ class Speculation:
         self._clock = clock
         self._load = Load([], 0)
         self._switch = Switch()
+        self._all_automatic = False  # whether all that decode in the step leave it to nextn
         self._ended: tuple[list[int], float] = ([], 0.0)  # sequences and end of the last step
         self._followed: dict[int, SequenceBlocks] = {}
 
@@ -80,6 +81,7 @@ class Speculation:
         self._load = _load(decoding, sum(run.rows for run in runs))
         if not self._drafters:
             return
+        self._all_automatic = all(run.sequence.request.draft == "auto" for run in decoding)
         if not self._switch.drafts(len(decoding)):
             runs = self._without_automatic(runs)
         self._follow(runs)
@@ -118,7 +120,7 @@ class Speculation:
         """Learn what the step brought in the time since the end of the one before it."""
         before, ended = self._ended
         now = self._clock()
-        if self._load.pure and self._load.sequences == before:
+        if self._all_automatic and self._load.pure and self._load.sequences == before:
             tokens = sum(1 + part.accepted for part in decoded)
             self._switch.observe(len(before), tokens, now - ended)
         self._ended = (self._load.sequences, now)
