@@ -14,7 +14,7 @@ from nextn.engine import Sequence as EngineSequence
 from nextn.errors import RequestError
 from nextn.sampling import ConstraintError, SamplingParams
 from nextn.sampling.sampler import NoTokenError
-from nextn.speculate import GrammarDrafter, SuffixDrafter
+from nextn.speculate import GrammarDrafter, SuffixDrafter, Switch
 from tests.support.fake_constraint import FakeConstraintSource
 from tests.support.fake_drafters import Parrot, RandomDepth
 from tests.support.fake_executor import END, VOCAB, FakeExecutor, FakeTokenizer, Oracle
@@ -431,3 +431,17 @@ def test_impossible_requests_are_refused_at_once() -> None:
 def test_a_cache_smaller_than_the_context_is_a_defect() -> None:
     with pytest.raises(ValueError, match="3 cache blocks cannot hold one sequence of 128"):
         make_engine(block_count=3)
+
+
+@pytest.mark.parametrize("drafts", [("off", "off"), ("auto", 2), ("auto", "auto")])
+def test_only_steps_of_sequences_that_may_draft_tell_whether_drafts_pay(
+    drafts: tuple[str | int, str | int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(Switch, "observe", lambda *arguments: seen.append(arguments[1]))
+    engine, _ = make_engine()
+    for draft in drafts:
+        engine.submit(greedy([3, 4], max_tokens=8, draft=draft))
+    while engine.running or engine.waiting:
+        engine.step()
+    assert bool(seen) == (drafts == ("auto", "auto"))
