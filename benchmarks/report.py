@@ -223,6 +223,39 @@ def kernels(family: str) -> str:
     return table(["kernel", *columns], rows)
 
 
+def served(model: str) -> str:
+    """Chats at a time: total speed without drafts, with them, and of the peer."""
+    results = load(f"serve-{model}")["results"]
+    sides: dict[int, dict[str, dict[str, Any]]] = {}
+    for result in results:
+        sides.setdefault(result["concurrency"], {})[result["side"]] = result
+    rows: list[Row] = []
+    for chats, side in sides.items():
+        off, auto, peer = (
+            side[name]["tokens_per_second"] for name in ("mtp off", "mtp auto", "peer")
+        )
+        first = side["mtp auto"]["ttft"]["median"] * 1000
+        rows.append(
+            (str(chats), f"{off:.0f}", f"{auto:.0f}", f"{auto / off:.2f} x", f"{peer:.0f}",
+             f"{auto / peer:.1f} x", f"{first:.0f} ms")
+        )  # fmt: skip
+    head = ("chats at a time", "without drafts, tokens/s", "with", "faster by", "peer, tokens/s",
+            "faster by", "first token")  # fmt: skip
+    return table(head, rows)
+
+
+def scripted(model: str) -> str:
+    """Drafts of known quality: automatic depth against fixed ones, in units of plain decoding."""
+    results = load(f"scripted-{model}")["results"]
+    depths = list(next(iter(results.values()))["speeds"])
+    rows: list[Row] = [
+        (name, *(f"{result['speeds'][depth]:.2f}" for depth in depths),
+         f"{result['auto_of_best']:.2f}")
+        for name, result in results.items()
+    ]  # fmt: skip
+    return table(("chance of each token", *depths, "auto / best"), rows)
+
+
 def _exists(name: str) -> bool:
     return (RESULTS / f"{name}.json").exists()
 
@@ -431,6 +464,8 @@ def main() -> None:
     for model in MODELS:
         if _exists(f"heads-{model}"):
             parts[f"heads-{model}"] = partial(heads, model)
+    parts["served"] = partial(served, "smollm2")
+    parts["scripted"] = partial(scripted, "random-1.6b-q4_0")
     if _exists("roofline"):
         parts["roofline"] = roofline
     if _quantised():

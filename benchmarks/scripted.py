@@ -144,7 +144,7 @@ def main() -> None:
             ratio = speeds["auto"] / speeds[best]
             print(f"{script:20} {shown}; auto is {ratio:.3f} of the best, {best}", flush=True)
             results[script] = {"speeds": speeds, "best": best, "auto_of_best": ratio}
-    name = Path(arguments.model).stem
+    name = arguments.model = Path(arguments.model).stem
     print(write_result(f"scripted-{name}", {"settings": vars(arguments), "results": results}))
 
 

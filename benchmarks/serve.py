@@ -147,7 +147,9 @@ def main() -> None:
     report = Report(client.model, client.url, peer and peer.url, settings, measured)
     print(report.as_text(), end="\n\n")
     print_ratios(report)
-    record = report.as_record() | {"threads": arguments.threads, "peer_command": command}
+    record = report.as_record() | {"threads": arguments.threads}
+    # Its options, without the paths of this machine.
+    record["peer_command"] = command and [Path(part).name for part in command]
     print(f"wrote {write_result(f'serve-{source.name}', record)}")
 
 
