@@ -157,6 +157,14 @@ def test_a_client_that_leaves_ends_its_text(
 IMAGE = {"type": "input_image", "image_url": "http://x/y.png"}
 
 
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e400", '"\\ud800"'])
+def test_arguments_that_are_no_json_are_refused(wide_server: RunningServer, value: str) -> None:
+    call = {"type": "function_call", "name": "a", "call_id": "b", "arguments": f'{{"x": {value}}}'}
+    answer = wide_server.post("/v1/responses", {"model": "tiny", "input": [call]})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "input[0].arguments"
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -99,7 +99,7 @@ def _template_message(message: Message, place: str) -> dict[str, Any]:
                 **({} if call.id is None else {"id": call.id}),
                 "function": {
                     "name": call.function.name,
-                    "arguments": _arguments(
+                    "arguments": call_arguments(
                         call.function.arguments,
                         f"{place}.tool_calls[{index}].function.arguments",
                     ),
@@ -133,8 +133,13 @@ def content_text(content: str | list[ContentPart] | None, place: str) -> str:
     return "\n".join(texts)
 
 
-def _arguments(arguments: str | dict[str, Any], place: str) -> dict[str, Any]:
-    """The arguments as an object, which templates write in their own way."""
+def call_arguments(arguments: str | dict[str, Any], place: str) -> dict[str, Any]:
+    """The arguments of a call as an object, which templates write in their own way.
+
+    Raises:
+        ApiError: they are no JSON object; NaN, numbers that are too large and half characters are
+            no JSON.
+    """
     if isinstance(arguments, dict):
         return arguments
     try:

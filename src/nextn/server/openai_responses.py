@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +12,7 @@ from starlette.responses import Response
 from nextn.server.chat import ChatDelta, ChatRequest, ChatStream, open_chat
 from nextn.server.errors import bad_field, named_as, to_api_error
 from nextn.server.openai_chat import effort_variables
-from nextn.server.openai_messages import content_text
+from nextn.server.openai_messages import call_arguments, content_text
 from nextn.server.openai_types import TokenLogprob, logprobs_of
 from nextn.server.operation import Call, Family, Operation, json_response
 from nextn.server.responses_items import OutputItems
@@ -155,12 +154,7 @@ def _add_to_answer(answer: dict[str, Any], item: InputItem, where: str) -> None:
             answer["reasoning_content"] = "\n".join([*earlier, *texts])
     elif item.type == "function_call":
         arguments = _required(item.arguments, f"{where}.arguments")
-        try:
-            parsed = json.loads(arguments or "{}")
-        except (ValueError, RecursionError):
-            parsed = None
-        if not isinstance(parsed, dict):
-            raise bad_field(f"{where}.arguments", "no JSON object in a string")
+        parsed = call_arguments(arguments, f"{where}.arguments")
         function = {"name": _required(item.name, f"{where}.name"), "arguments": parsed}
         identity = _required(item.call_id, f"{where}.call_id")
         calls = answer.setdefault("tool_calls", [])
