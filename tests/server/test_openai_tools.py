@@ -185,3 +185,22 @@ def test_what_is_wrong_with_tools_is_named(
     answer = wide_server.post("/v1/chat/completions", body)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == field
+
+
+@pytest.mark.parametrize("choice", ["required", "auto"])
+def test_a_tool_whose_schema_takes_for_ever_is_refused(
+    wide_server: RunningServer, choice: str
+) -> None:
+    patterns = [{"pattern": f"^.*{letter}.*$"} for letter in "abcdefghijklmnop"]
+    parameters = {"type": "object", "properties": {"x": {"type": "string", "allOf": patterns}}}
+    body = {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": "x"}],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": parameters}}],
+        "tool_choice": choice,
+        "response_format": {"type": "json_object"} if choice == "auto" else None,
+    }
+    answer = wide_server.post("/v1/chat/completions", body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "tools[0].function.parameters"
+    assert "16 different patterns" in answer.json()["error"]["message"]

@@ -8,7 +8,8 @@ from __future__ import annotations
 from nextn.grammar.specification import (
     GRAMMAR_SETTINGS,
     Specification,
+    check_schema,
     specification_from_settings,
 )
 
-__all__ = ["GRAMMAR_SETTINGS", "Specification", "specification_from_settings"]
+__all__ = ["GRAMMAR_SETTINGS", "Specification", "check_schema", "specification_from_settings"]

@@ -98,7 +98,7 @@ def _json_schema(value: Any, field: str = "json_schema") -> Specification:
         value = {}
     if not isinstance(value, Mapping):
         raise RequestError(f"{field} is {_short(value)}; allowed: a JSON schema, as an object")
-    _check_schema(field, value)
+    check_schema(field, value)
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         text.encode()
@@ -108,11 +108,14 @@ def _json_schema(value: Any, field: str = "json_schema") -> Specification:
     return Specification("json_schema", text, field)
 
 
-def _check_schema(field: str, schema: Any) -> None:
+def check_schema(field: str, schema: Any) -> None:
     """Refuse schemas that take for ever: deep ones, and many patterns that one text has to match.
 
     That two patterns have a text in common is found out by a search whose time grows exponentially
     with their number.
+
+    Raises:
+        RequestError: it is such a schema; its message begins with `field`.
     """
     level = [schema]
     keywords: set[str] = set()
@@ -140,7 +143,7 @@ def _check_schema(field: str, schema: Any) -> None:
 
 
 def _check_lark(text: str) -> None:
-    """Refuse grammars that take for ever, also by a schema inside: see `_check_schema`."""
+    """Refuse grammars that take for ever, also by a schema inside: see `check_schema`."""
     if text.lstrip().startswith("{"):
         raise RequestError("grammar is JSON, not GBNF or Lark; give a JSON schema as json_schema")
     if text.count("&") > MAX_PATTERNS:
@@ -153,7 +156,7 @@ def _check_lark(text: str) -> None:
         except (ValueError, RecursionError) as error:
             reason = str(error) or "too deep"
             raise RequestError(f"grammar: what follows %json is not JSON: {reason}") from error
-        _check_schema("grammar: %json", schema)
+        check_schema("grammar: %json", schema)
 
 
 def _regex(value: Any) -> Specification:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nextn.errors import RequestError
-from nextn.grammar import Specification, specification_from_settings
+from nextn.grammar import Specification, check_schema, specification_from_settings
 from nextn.server.errors import ApiError, bad_field
 from nextn.text.dialects import Dialect, Tool
 from nextn.text.dialects.grammar import answer_grammar, call_grammar, terms
@@ -73,6 +73,10 @@ def _specification(
     form = specification_from_settings(given)
     term = terms(model.tokenizer)
     # Who names a tool means one call of it.
+    if tools:
+        # They become parts of a grammar, where nothing else would look at them.
+        for place, tool in enumerate(request.tools):
+            check_schema(f"tools[{place}].function.parameters", tool["function"].get("parameters"))
     several = request.parallel_tool_calls and request.tool_choice in ("auto", "required")
     if tools and request.tool_choice != "auto":
         if form is not None:
