@@ -55,6 +55,17 @@ def test_a_collected_stream_is_the_whole_generation() -> None:
     assert engine.running == 0
 
 
+def test_a_stream_that_was_closed_has_no_whole_text_even_if_the_text_ended_by_then() -> None:
+    session, engine, _ = make()
+    closed, other = session.open(request(1)), session.open(request(2))
+    next(closed)
+    other.collect()  # they run together, so the first text is written, but not read
+    assert not engine.running
+    closed.close()
+    with pytest.raises(RequestError, match="closed before the text was finished"):
+        closed.collect()
+
+
 @pytest.mark.parametrize("way", ["close", "with", "forget"])
 def test_a_stream_that_is_left_early_is_cancelled(way: str) -> None:
     session, engine, _ = make()

@@ -290,12 +290,7 @@ class AsyncTokenStream:
         """
         while await self.read():
             pass
-        # The sequence may have ended after the stream was closed; then its text is not whole here.
-        reason = self.finish_reason
-        if reason is None:
-            raise RequestError("the stream was closed before the text was finished")
-        text = "".join(token.text for token in self._written)
-        return Generation(text, self._written, reason, self.seed, self.statistics)
+        return Generation.of(self._written, self.seed, self.statistics)
 
     def close(self) -> None:
         """Cancel the generation; one that has ended already is no error."""

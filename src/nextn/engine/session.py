@@ -35,6 +35,19 @@ class Generation:
     seed: int
     statistics: Statistics
 
+    @classmethod
+    def of(cls, events: list[Token], seed: int, statistics: Statistics) -> Generation:
+        """Of all tokens of a stream that was read to its end.
+
+        Raises:
+            RequestError: the last one is missing, since the stream was closed.
+        """
+        # The sequence may have ended after the stream was closed; then its text is not whole here.
+        reason = events[-1].finish_reason if events else None
+        if reason is None:
+            raise RequestError("the stream was closed before the text was finished")
+        return cls("".join(token.text for token in events), events, reason, seed, statistics)
+
     @property
     def tokens(self) -> list[int]:
         """The token ids."""
@@ -138,14 +151,11 @@ class TokenStream(Iterator[Token]):
 
         Raises:
             LogitsError: the model's logits allow no choice.
+            RequestError: the stream was closed before the text was finished.
         """
         for _ in self:
             pass
-        reason = self._sequence.finish_reason
-        if reason is None:
-            raise RequestError("the stream was closed before the text was finished")
-        text = "".join(token.text for token in self._written)
-        return Generation(text, self._written, reason, self.seed, self.statistics)
+        return Generation.of(self._written, self.seed, self.statistics)
 
     def close(self) -> None:
         """Cancel the generation; one that has ended already is no error."""
