@@ -32,6 +32,18 @@ def send(page: Any, text: str, *, wait: bool = True) -> None:
         finished(page)
 
 
+def begun(
+    open_page: OpenPage, url: str, script: Script, text: str = "Hello?"
+) -> tuple[Any, threading.Event]:
+    """A page whose answer has its first word, and what lets the rest of it come."""
+    hold = threading.Event()
+    script.steps, script.hold = DRAFTED, hold
+    page = open_page(url)
+    send(page, text, wait=False)
+    until(page, "document.querySelector('.answer')?.innerText === 'Two'")
+    return page, hold
+
+
 def finished(page: Any) -> None:
     page.wait_for_selector("#send:not([hidden])")
 
@@ -47,14 +59,11 @@ def said(page: Any) -> list[str]:
 def test_an_answer_is_shown_while_it_is_written(
     open_page: OpenPage, url: str, script: Script
 ) -> None:
-    script.steps, script.hold = DRAFTED, threading.Event()
-    page = open_page(url)
-    send(page, "Hello?", wait=False)
-    until(page, "document.querySelector('.answer')?.innerText === 'Two'")
+    page, hold = begun(open_page, url, script)
     article = page.locator(".message.assistant")
     assert article.get_attribute("aria-busy") == "true"
     assert page.locator("#stop").is_visible()
-    script.hold.set()
+    hold.set()
     finished(page)
     assert answers(page) == [TEXT]
     assert article.get_attribute("aria-busy") == "false"
@@ -91,10 +100,7 @@ def test_a_second_question_goes_with_what_was_said_before(
 def test_stopping_ends_the_answer_at_the_server_too(
     open_page: OpenPage, url: str, script: Script, how: str
 ) -> None:
-    script.steps, script.hold = DRAFTED, threading.Event()
-    page = open_page(url)
-    send(page, "Hello?", wait=False)
-    until(page, "document.querySelector('.answer')?.innerText === 'Two'")
+    page, hold = begun(open_page, url, script)
     if how == "button":
         page.click("#stop")
     else:
@@ -107,7 +113,7 @@ def test_stopping_ends_the_answer_at_the_server_too(
             break
         page.wait_for_timeout(20)
     assert script.cancelled == 1
-    script.hold.set()
+    hold.set()
     send(page, "And now?")
     assert answers(page) == ["Two", TEXT]
 
@@ -149,13 +155,10 @@ def test_editing_a_message_takes_back_what_followed(
 def test_editing_while_an_answer_is_written_begins_a_new_one(
     open_page: OpenPage, url: str, script: Script
 ) -> None:
-    script.steps, script.hold = DRAFTED, threading.Event()
-    page = open_page(url)
-    send(page, "One", wait=False)
-    until(page, "document.querySelector('.answer')?.innerText === 'Two'")
+    page, hold = begun(open_page, url, script, "One")
     page.locator(".message.user").hover()
     page.get_by_label("Edit the message").click()
-    script.hold.set()
+    hold.set()
     page.locator(".edit textarea").fill("Another")
     page.locator(".edit textarea").press("Enter")
     until(page, "document.querySelector('.said')?.innerText === 'Another'")
@@ -188,12 +191,9 @@ def test_conversations_outlive_a_reload(open_page: OpenPage, url: str, script: S
 def test_what_was_written_before_a_reload_is_kept(
     open_page: OpenPage, url: str, script: Script
 ) -> None:
-    script.steps, script.hold = DRAFTED, threading.Event()
-    page = open_page(url)
-    send(page, "Hello?", wait=False)
-    until(page, "document.querySelector('.answer')?.innerText === 'Two'")
+    page, hold = begun(open_page, url, script)
     page.reload()
-    script.hold.set()
+    hold.set()
     page.wait_for_selector(".answer")
     assert answers(page) == ["Two"]
 
@@ -220,16 +220,13 @@ def test_a_deleted_conversation_can_be_taken_back(
 def test_a_conversation_that_is_deleted_while_it_is_written_stays_deleted(
     open_page: OpenPage, url: str, script: Script
 ) -> None:
-    script.steps, script.hold = DRAFTED, threading.Event()
-    page = open_page(url)
-    send(page, "Hello?", wait=False)
-    until(page, "document.querySelector('.answer')?.innerText === 'Two'")
+    page, hold = begun(open_page, url, script)
     page.get_by_label("Delete “Hello?”").click()
     for _ in range(3000):
         if script.cancelled:
             break
         page.wait_for_timeout(20)
-    script.hold.set()
+    hold.set()
     send(page, "Another")
     page.reload()
     assert page.locator(".conversation-link").all_inner_texts() == ["Another"]

@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from nextn.cli.bench.lists import numbers, words
+from nextn.cli.bench.report_options import check_forms, report_options, temperature_option
 from nextn.cli.command import Verb, debug_option, option
 from nextn.cli.options import (
     backend_option,
@@ -28,7 +29,6 @@ VERBS = ("serve",)
 
 _MEASURING = "Measuring"
 _TASKS = "Tasks"
-_OUTPUT = "Output"
 
 _WITHOUT_MTP = ("prompt", "depths", "batches", "rows", "repetitions")
 _WITH_MTP = ("head", "categories", "prompts", "draft_depths", "temperature")
@@ -175,26 +175,11 @@ class _BenchVerb(Verb):
     metavar="N,...",
     help="Numbers of drafted tokens per step to compare with none and the automatic one.",
 )
-@option(
-    _TASKS,
-    "--temp",
-    "--temperature",
-    "temperature",
-    type=float,
-    default=0.0,
-    show_default=True,
-    help="Divides the logits; 0 always takes the most probable token.",
+@temperature_option(_TASKS)
+@report_options(
+    json="Write one JSON object with every time.",
+    plot="Draw the verification curve, or the tasks, into an SVG or PNG file; needs matplotlib.",
 )
-@option(_OUTPUT, "--json", "as_json", is_flag=True, help="Write one JSON object with every time.")
-@option(_OUTPUT, "--md", "as_markdown", is_flag=True, help="Write Markdown tables.")
-@option(
-    _OUTPUT,
-    "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Draw the verification curve, or the tasks, into an SVG or PNG file; needs matplotlib.",
-)
-@option(_OUTPUT, "-q", "--quiet", is_flag=True, help="No progress.")
 @debug_option
 def command(name: str | None, model: str | None, **options: Any) -> None:
     """Measure how fast a model runs, test by test as llama-bench names them.
@@ -218,8 +203,7 @@ def command(name: str | None, model: str | None, **options: Any) -> None:
     """
     if (name is None) == (model is None):
         raise click.UsageError("give one model")
-    if options["as_json"] and options["as_markdown"]:
-        raise click.UsageError("--json and --md exclude each other")
+    check_forms(options)
     _refuse_others(_WITHOUT_MTP if options["mtp"] else _WITH_MTP, mtp=options["mtp"])
     if options["mtp"]:
         _compare_drafts(name or model or "", options)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from nextn.cli.bench.lists import drafts, fractions, limits, numbers, words
+from nextn.cli.bench.report_options import check_forms, report_options, temperature_option
 from nextn.cli.command import Verb, debug_option, option
 from nextn.errors import RequestError
 
@@ -123,16 +124,7 @@ _OUTPUT = "Output"
     metavar="N",
     help="Most tokens of an answer.",
 )
-@option(
-    _REQUESTS,
-    "--temp",
-    "--temperature",
-    "temperature",
-    type=float,
-    default=0.0,
-    show_default=True,
-    help="Divides the logits; 0 always takes the most probable token.",
-)
+@temperature_option(_REQUESTS)
 @option(
     _REQUESTS,
     "--ignore-eos",
@@ -157,16 +149,10 @@ _OUTPUT = "Output"
     metavar="NAME:MS,...",
     help="Count the requests that stay within limits, such as ttft:500,tpot:50,e2e:10000.",
 )
-@option(_OUTPUT, "--json", "as_json", is_flag=True, help="Write one JSON object.")
-@option(_OUTPUT, "--md", "as_markdown", is_flag=True, help="Write Markdown tables.")
-@option(
-    _OUTPUT,
-    "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Draw rates and times over the load into an SVG or PNG file; needs matplotlib.",
+@report_options(
+    json="Write one JSON object.",
+    plot="Draw rates and times over the load into an SVG or PNG file; needs matplotlib.",
 )
-@option(_OUTPUT, "-q", "--quiet", is_flag=True, help="No progress.")
 @debug_option
 def command(**options: Any) -> None:
     """Measure a running server under load, with drafts and without.
@@ -183,8 +169,7 @@ def command(**options: Any) -> None:
     """
     from nextn.bench.serve.settings import Settings
 
-    if options["as_json"] and options["as_markdown"]:
-        raise click.UsageError("--json and --md exclude each other")
+    check_forms(options)
     if options["concurrency"] is not None and options["rate"] is not None:
         raise click.UsageError("--concurrency and --rate exclude each other")
     names = ("requests", "rounds", "drafts", "tokens", "temperature", "ignore_end", "seed")

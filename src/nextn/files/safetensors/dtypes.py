@@ -66,11 +66,6 @@ class Dtype:
         """Bytes of an element."""
         return self.storage.itemsize
 
-    @property
-    def is_float8(self) -> bool:
-        """Whether it is an 8-bit float that weights are quantised to."""
-        return self.name in ("F8_E4M3", "F8_E5M2")
-
     def decode(self, stored: NDArray[np.generic]) -> Floats:
         """The values of elements of `storage`: float32, of the same shape."""
         table = _TABLES.get(self.name)

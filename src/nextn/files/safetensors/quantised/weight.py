@@ -93,11 +93,6 @@ class DenseWeight(Weight):
         return self.tensor.dtype.decode(array[start:stop] if self.shape else array.reshape(1))
 
 
-def stem_of(name: str) -> str:
-    """Name of the module that a weight belongs to."""
-    return name.removesuffix(".weight")
-
-
 def matrix_shape(tensor: StoredTensor) -> tuple[int, int]:
     """The shape of a tensor that must be a matrix, and not an empty one.
 
