@@ -5,6 +5,8 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from collections.abc import Sequence as Items
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,14 +15,18 @@ from nextn.engine import Engine, GenerationRequest
 from nextn.engine.async_engine import AsyncEngine
 from nextn.errors import EngineError, RequestError
 from nextn.sampling import LogitsError, SamplingParams
+from nextn.speculate import Draft, Want
+from tests.support.fake_drafters import Parrot
 from tests.support.fake_executor import FakeExecutor, FakeTokenizer, Oracle
 
 
-def run(test: Callable[[AsyncEngine, FakeExecutor, Engine], Coroutine[Any, Any, None]]) -> None:
+def run(
+    test: Callable[[AsyncEngine, FakeExecutor, Engine], Coroutine[Any, Any, None]], **options: Any
+) -> None:
     """Runs a test with an engine, and checks that it leaves nothing behind."""
     executor = FakeExecutor()
     tokenizer: Any = FakeTokenizer()
-    engine = Engine(executor, tokenizer)
+    engine = Engine(executor, tokenizer, **options)
 
     async def main() -> None:
         async with AsyncEngine(engine) as asynchronous:
@@ -120,17 +126,101 @@ def test_an_impossible_request_is_refused_at_once() -> None:
     run(test)
 
 
-def test_a_step_that_fails_ends_its_texts_and_no_others() -> None:
+BAD = 59
+"""A token that no request but the bad one has in its prompt."""
+
+
+async def write_beside_a_bad_request(engine: AsyncEngine) -> list[str]:
+    """Texts that run and texts that wait, the third of them bad; how those end that are not whole.
+
+    Checks that all others are what the oracle says.
+    """
+    requests = [request(number) for number in range(6)]
+    requests[2] = replace(request(2), prompt=[BAD, 1])
+    writing = [engine.generate(each) for each in requests]
+    errors: list[str] = []
+    for index, result in enumerate(await asyncio.gather(*writing, return_exceptions=True)):
+        if isinstance(result, BaseException):
+            assert isinstance(result, EngineError)
+            errors.append(f"{index}: {result}")
+        else:
+            assert result.tokens == Oracle(requests[index], 128).tokens
+    return errors
+
+
+def has_bad_token(executor: FakeExecutor) -> bool:
+    rows = executor.steps[-1]
+    return bool((rows.tokens[rows.positions == 0] == BAD).any())
+
+
+@pytest.mark.parametrize("max_sequences", [1, 3, 8])
+def test_a_request_that_breaks_its_steps_fails_alone(max_sequences: int) -> None:
     async def test(engine: AsyncEngine, executor: FakeExecutor, _: Engine) -> None:
         def fail() -> None:
-            executor.on_step = lambda: None
+            if has_bad_token(executor):
+                raise OSError("broken")
+
+        executor.on_step = fail
+        (error,) = await write_beside_a_bad_request(engine)
+        assert error.startswith("2: the step failed: OSError")
+
+    run(test, max_sequences=max_sequences)
+
+
+def test_a_step_that_fails_once_ends_none_of_several_texts() -> None:
+    async def test(engine: AsyncEngine, executor: FakeExecutor, _: Engine) -> None:
+        def fail() -> None:
+            if len(executor.steps) % 3 == 0 and executor.steps[-1].slots.max() > 0:
+                raise OSError("broken")
+
+        executor.on_step = fail
+        assert await write_beside_a_bad_request(engine) == []
+
+    run(test)
+
+
+def test_steps_that_always_fail_end_every_text() -> None:
+    async def test(engine: AsyncEngine, executor: FakeExecutor, _: Engine) -> None:
+        def fail() -> None:
             raise OSError("broken")
 
         executor.on_step = fail
-        stream = engine.open(request(1))
-        with pytest.raises(EngineError, match="OSError"):
-            await stream.collect()
-        assert (await engine.generate(request(2))).tokens == Oracle(request(2), 128).tokens
+        assert len(await write_beside_a_bad_request(engine)) == 6
+        executor.on_step = lambda: None
+        assert await write_beside_a_bad_request(engine) == []
+
+    run(test, max_sequences=2)
+
+
+def test_what_fails_outside_the_computation_ends_no_text_that_waits() -> None:
+    class Broken(Parrot):
+        def propose(self, wants: Items[Want]) -> list[Draft]:
+            if any(want.tokens[0] == BAD for want in wants):
+                raise ZeroDivisionError
+            return super().propose(wants)
+
+    async def test(engine: AsyncEngine, _: FakeExecutor, __: Engine) -> None:
+        # Two are written at a time, so that one of the first two may still be there.
+        errors = await write_beside_a_bad_request(engine)
+        assert {"0", "1", "2", "3"} >= {error[0] for error in errors} >= {"2"}
+        assert len(errors) <= 2
+        assert all("ZeroDivisionError" in error for error in errors)
+
+    run(test, max_sequences=2, drafters=[Broken()])
+
+
+def test_a_plan_that_fails_ends_every_text() -> None:
+    async def test(engine: AsyncEngine, _: FakeExecutor, inner: Engine) -> None:
+        plan = inner._scheduler.plan
+
+        def fail() -> Any:
+            raise KeyError
+
+        inner._scheduler.plan = fail  # type: ignore[method-assign]
+        with pytest.raises(EngineError, match="KeyError"):
+            await engine.generate(request(1))
+        inner._scheduler.plan = plan  # type: ignore[method-assign]
+        assert await write_beside_a_bad_request(engine) == []
 
     run(test)
 

@@ -191,9 +191,8 @@ class AsyncEngine:
         try:
             return self._engine.step()
         except Exception as error:
-            # The engine is in order, but the same step would fail again: all its texts end.
-            _log.exception("a step failed; all texts that were being written end")
-            return self._engine.abandon(
+            _log.exception("a step failed")
+            return self._engine.end_failed(
                 EngineError(f"the step failed: {type(error).__name__}; see the log of the server")
             )
 

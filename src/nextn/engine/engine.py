@@ -102,6 +102,9 @@ class Engine:
         self._cancelled: deque[Sequence] = deque()
         self._in_step = False
         self._computing = False
+        self._cache_is_right = True  # after a step that was broken off
+        self._taking_part: list[Sequence] = []  # in the step that runs, or that failed
+        self._alone: list[Sequence] = []  # one per step, since a step of them together failed
 
     def _default_drafters(self) -> list[Drafter]:
         drafters: list[Drafter] = [GrammarDrafter(), SuffixDrafter()]
@@ -202,12 +205,30 @@ class Engine:
         if not self._in_step:
             self._remove_cancelled()
 
-    def abandon(self, error: NextnError) -> list[Event]:
-        """End all sequences because of an error, and return the events that say so."""
-        everyone = (*self._scheduler.running, *self._scheduler.waiting)
-        for sequence in everyone:
+    def end_failed(self, error: NextnError) -> list[Event]:
+        """End the sequences that are to blame for an exception of `step`, and no others.
+
+        Where the computation failed, the cache is right, and nobody knows whose rows it could not
+        take: all that took part go on, each alone in its next step. What then fails alone would
+        fail again and is ended. As each of these steps ends a sequence or makes it longer, this
+        comes to an end even if steps of several sequences always fail.
+
+        Where something else failed, all sequences start again from their tokens. Those that took
+        part would come to the same point without being longer, so they are ended; all sequences,
+        if it is not known who would have taken part.
+
+        Returns:
+            What they wrote before they failed, and the events that say that they did.
+        """
+        if self._cache_is_right and len(self._taking_part) > 1:
+            self._alone, self._taking_part = self._taking_part, []
+            return []
+        blamed = self._taking_part or [*self._scheduler.running, *self._scheduler.waiting]
+        self._taking_part = []
+        for sequence in blamed:
             self.cancel(sequence)
-        return [Event(sequence, None, error) for sequence in everyone]
+        events, self._events = self._events, []
+        return events + [Event(sequence, None, error) for sequence in blamed]
 
     def step(self) -> list[Event]:
         """Run one step of all sequences that can run.
@@ -221,10 +242,13 @@ class Engine:
         """
         try:
             self._in_step = True
+            self._taking_part = []
             self._remove_cancelled()
-            runs = self._scheduler.plan()
+            runs = self._plan()
+            self._taking_part = [run.sequence for run in runs]
             if runs:
                 self._run(runs)
+            self._taking_part = []
         except BaseException:
             self._recover()
             raise
@@ -238,11 +262,21 @@ class Engine:
         """Put queues and cache in order after a step that was broken off."""
         for sequence in (*self._scheduler.running, *self._scheduler.waiting):
             sequence.drop_unwritten()
-        if self._computing:
-            # Nothing but that was being changed: what is in the cache is right.
-            self._computing = False
-        else:
+        # Nothing but that was being changed: what is in the cache is right.
+        self._cache_is_right, self._computing = self._computing, False
+        if not self._cache_is_right:
             self._scheduler.requeue_all()
+
+    def _plan(self) -> list[Run]:
+        """The runs of the next step."""
+        runs = self._scheduler.plan()
+        while self._alone:
+            suspect = self._alone.pop(0)
+            # It may have lost its blocks, or have got no rows; then it is no more suspect.
+            alone = [run for run in runs if run.sequence is suspect]
+            if alone:
+                return alone
+        return runs
 
     def _run(self, runs: list[Run]) -> None:
         """Draft, compute, choose, commit, learn."""
@@ -289,6 +323,8 @@ class Engine:
     def _end(self, sequence: Sequence) -> None:
         self._scheduler.remove(sequence)
         self._speculation.close(sequence.id)
+        if sequence in self._alone:
+            self._alone.remove(sequence)
 
 
 def _choose(run: Run, logits: NDArray[np.float32]) -> list[Choice] | NextnError:
