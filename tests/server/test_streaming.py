@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import httpx
 import pytest
 
-from nextn.server import openai_completions
+from nextn.server import openai_chat, openai_completions
 from nextn.server.models import LoadedModel
 from nextn.server.state import ServerSettings
+from nextn.server.streaming import merge, sse
 from tests.server.conftest import RunningServer, spec
 
 BODY: dict[str, Any] = {"prompt": "a", "temperature": 0, "max_tokens": 5, "ignore_eos": True}
@@ -192,4 +194,105 @@ def test_counts_that_fail_keep_no_model(
 
     monkeypatch.setattr(server.server, "text_ended", fail)
     server.post("/v1/completions", BODY)
+    wait_until_idle(server)
+
+
+class Reader:
+    """Numbers, one per call, and then what it is told: an end or an exception."""
+
+    def __init__(self, numbers: int, end: Exception | None = None) -> None:
+        self.left = numbers
+        self.end = end
+        self.cancelled = False
+
+    async def read(self) -> int | None:
+        try:
+            await asyncio.sleep(3600 if self.left < 0 else 0)
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        self.left -= 1
+        if self.left >= 0:
+            return self.left
+        if self.end is not None:
+            raise self.end
+        return None
+
+
+def run_quietly(test: Coroutine[Any, Any, None]) -> None:
+    """Runs it, and checks that asyncio has nothing to say about tasks that nobody looked at."""
+    said: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+        await test
+        gc.collect()
+
+    asyncio.run(main())
+    assert not said
+
+
+def test_several_readers_are_read_to_their_ends() -> None:
+    async def test() -> None:
+        readers = [Reader(3), Reader(0), Reader(2)]
+        items = [item async for item in merge([reader.read for reader in readers])]
+        assert sorted(items) == [(0, 0), (0, 1), (0, 2), (2, 0), (2, 1)]
+        for index in (0, 2):
+            mine = [number for reader, number in items if reader == index]
+            assert mine == sorted(mine, reverse=True)
+
+    run_quietly(test())
+
+
+def test_a_reader_that_fails_ends_all_and_leaves_no_task() -> None:
+    async def test() -> None:
+        # The second and the third fail at once; the first waits for ever.
+        readers = [Reader(-1), Reader(1, ValueError("one")), Reader(1, ValueError("two"))]
+        merged = merge([reader.read for reader in readers])
+        assert [await anext(merged), await anext(merged)] == [(1, 0), (2, 0)]
+        with pytest.raises(ValueError, match="one"):
+            await anext(merged)
+        assert readers[0].cancelled
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_quietly(test())
+
+
+def test_readers_that_nobody_reads_any_more_are_cancelled() -> None:
+    async def test() -> None:
+        readers = [Reader(-1), Reader(5), Reader(1, ValueError("lost"))]
+        merged = merge([reader.read for reader in readers])
+        assert await anext(merged) == (1, 4)
+        await asyncio.sleep(0.01)
+        await merged.aclose()
+        assert readers[0].cancelled
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run_quietly(test())
+
+
+@pytest.mark.parametrize(
+    ("path", "module", "method"),
+    [
+        ("/v1/completions", openai_completions, "_piece"),
+        ("/v1/chat/completions", openai_chat, "_chunks"),
+    ],
+)
+def test_a_choice_that_fails_ends_the_others_before_its_error_is_sent(
+    server: RunningServer, path: str, module: Any, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases: list[int] = []
+
+    def note(value: Any) -> bytes:
+        leases.append(loaded(server).leases)
+        return sse(value)
+
+    def fail(*_: object) -> Any:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(module, "sse", note)
+    monkeypatch.setattr(module._Answers, method, fail)
+    body = {**BODY, "n": 4, "stream": True, "messages": [{"role": "user", "content": "a"}]}
+    assert "internal error" in server.post(path, body).text
+    assert leases[-1] == 0
     wait_until_idle(server)

@@ -135,6 +135,8 @@ class _Answers:
                 yield sse(last)
             yield DONE
         except Exception as error:
+            # Whoever reads slowly must not keep the other texts going.
+            self.close()
             yield sse(openai_shape(to_api_error(error)))
 
     def _chunk(self, index: int, delta: DeltaMessage) -> ChatChunk:

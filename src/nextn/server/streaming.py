@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -100,8 +100,10 @@ def sse(value: Any, event: bytes = b"") -> bytes:
 
 async def merge(
     readers: Sequence[Callable[[], Awaitable[T | None]]],
-) -> AsyncIterator[tuple[int, T]]:
+) -> AsyncGenerator[tuple[int, T], None]:
     """The results of several readers as they come, each with the index of its reader.
+
+    When one fails, the others are cancelled.
 
     Args:
         readers: each is called again and again, until it returns None.
@@ -125,3 +127,5 @@ async def merge(
     finally:
         for task in pending:
             task.cancel()
+        # Some may have failed, too; asyncio complains of exceptions that nobody takes.
+        await asyncio.gather(*pending, return_exceptions=True)
