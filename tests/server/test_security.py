@@ -8,6 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from nextn.engine import GenerationRequest
+from nextn.engine.async_engine import AsyncTokenStream
 from nextn.errors import RequestError
 from nextn.server.security import is_loopback, make_security
 from nextn.server.state import ServerSettings
@@ -170,6 +172,24 @@ def test_large_headers_are_refused_and_others_served(
                 answer += more
         assert not answer or b" 400 " in answer
     assert server.get("/health").status_code == 200
+
+
+def test_a_client_has_the_address_that_it_asks_from(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = server.server.models.loaded["tiny"].engine
+    clients: set[str] = set()
+    open_stream = engine.open
+
+    def note(request: GenerationRequest) -> AsyncTokenStream:
+        clients.add(request.client)
+        return open_stream(request)
+
+    monkeypatch.setattr(engine, "open", note)
+    for address in ("198.51.100.7", "203.0.113.9"):
+        headers = {"X-Forwarded-For": address, "Forwarded": f"for={address}"}
+        server.post("/v1/completions", {"prompt": "a", "max_tokens": 1}, headers=headers)
+    assert {client.split()[0] for client in clients} == {"127.0.0.1"}
 
 
 def test_a_body_in_small_chunks_is_no_header(server: RunningServer) -> None:

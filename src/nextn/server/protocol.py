@@ -56,6 +56,8 @@ def web_config(app: Any, **settings: Any) -> uvicorn.Config:
         ws="none",
         log_config=None,
         access_log=False,
+        # What a client says of its address is worth nothing; uvicorn believes all on the loopback.
+        proxy_headers=False,
         server_header=False,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         **settings,
