@@ -64,7 +64,9 @@ class RunningServer:
         self.loop = asyncio.get_running_loop()
         models = Models(self._specs, **self._models)
         self.server = Server(models=models, settings=self._settings, security=self._security)
-        self._web = uvicorn.Server(web_config(create_app(self.server)))
+        self._web = uvicorn.Server(
+            web_config(create_app(self.server), write_seconds=self._settings.write_seconds)
+        )
         serving = asyncio.create_task(self._web.serve(sockets=[self._listener]))
         await self.server.models.start()
         self._ready.set()

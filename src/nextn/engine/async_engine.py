@@ -228,7 +228,8 @@ def _is_urgent(event: Event) -> bool:
 class AsyncTokenStream:
     """The tokens of one text as they are written. Made by `AsyncEngine.open`.
 
-    It is read by one task. Closing it early, or forgetting it, cancels the generation.
+    It is read by one task. Closing it early, or forgetting it, cancels the generation. A slow
+    reader slows nothing down: what it has not read waits here, the tokens of one context at most.
     """
 
     def __init__(self, engine: AsyncEngine, sequence: Sequence) -> None:

@@ -106,7 +106,9 @@ class _WebServer(uvicorn.Server):
     """uvicorn, except for what signals do."""
 
     def __init__(self, server: Server) -> None:
-        super().__init__(web_config(create_app(server)))
+        super().__init__(
+            web_config(create_app(server), write_seconds=server.settings.write_seconds)
+        )
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -25,6 +25,7 @@ class ServerSettings:
         ping_seconds: a streamed answer without anything new for so long gets a ping.
         max_body: largest body in bytes.
         body_seconds: longest time that a body takes to arrive.
+        write_seconds: longest time that a client takes nothing of an answer; then it is left.
         max_choices: most texts (prompts times `n`) of a request.
         max_stops: most stop strings of a request.
         max_stop_length: longest stop string in characters.
@@ -36,6 +37,7 @@ class ServerSettings:
     ping_seconds: float = 15.0
     max_body: int = 8 << 20
     body_seconds: float = 60.0
+    write_seconds: float = 60.0
     max_choices: int = 64
     max_stops: int = 16
     max_stop_length: int = 1024
