@@ -60,7 +60,10 @@ class Process:
 
     def end(self) -> int:
         assert self.process.stderr is not None
+        killer = threading.Timer(120, self.process.kill)
+        killer.start()
         self.lines += self.process.stderr.readlines()
+        killer.cancel()
         return self.process.wait(120)
 
 
@@ -125,14 +128,25 @@ sys.exit(main())
 """
 
 
-def test_a_second_signal_ends_a_server_whose_model_takes_for_ever_to_load(tiny: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_second_signal_ends_a_server_whose_model_takes_for_ever_to_load(
+    tiny: Path, number: signal.Signals, closed: bool
+) -> None:
     process = Process(tiny, "--port", 0, program=("-c", _NEVER_LOADS))
     try:
-        process.wait_for("listening")
-        for _ in range(2):
-            process.process.send_signal(signal.SIGTERM)
-            process.wait_for("stopping|ending")
+        url = process.wait_for("listening on (.*)")[1]
+        process.process.send_signal(number)
+        process.wait_for("stopping")
+        while closed:
+            try:
+                httpx.get(url + "/health")
+            except httpx.HTTPError:
+                break
+        process.process.send_signal(number)
         assert process.end() == 1
+        assert re.fullmatch(r"\S+ ending at once\n", process.lines[-1])
+        assert "Traceback" not in "".join(process.lines)
     finally:
         process.process.kill()
 

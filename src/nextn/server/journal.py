@@ -181,7 +181,8 @@ def logging_to_stderr(style: Literal["text", "json"]) -> Iterator[None]:
     threading.Thread(target=write, name="nextn log", daemon=True).start()
     logger = logging.getLogger("nextn")
     before = logger.handlers, logger.level, logger.propagate
-    logger.handlers, logger.propagate = [_Dropping(records)], False
+    dropping = _Dropping(records)
+    logger.handlers, logger.propagate = [dropping], False
     logger.setLevel(logging.INFO)
     # What it would say of a request that failed is said already.
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)
@@ -190,9 +191,7 @@ def logging_to_stderr(style: Literal["text", "json"]) -> Iterator[None]:
     finally:
         logger.handlers, logger.propagate = before[0], before[2]
         logger.setLevel(before[1])
-        end = time.monotonic() + _LAST_SECONDS
-        while records.unfinished_tasks and time.monotonic() < end:
-            time.sleep(0.01)
+        dropping.flush()
 
 
 _MOST_RECORDS = 10_000
@@ -202,9 +201,19 @@ _LAST_SECONDS = 2.0
 class _Dropping(QueueHandler):
     """Puts records into a queue, and drops them while it is full."""
 
+    def __init__(self, records: Queue[logging.LogRecord]) -> None:
+        super().__init__(records)
+        self._records = records
+
+    def flush(self) -> None:
+        """Wait until all is written, but not for ever."""
+        end = time.monotonic() + _LAST_SECONDS
+        while self._records.unfinished_tasks and time.monotonic() < end:
+            time.sleep(0.01)
+
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
         with suppress(Full):
-            self.queue.put_nowait(record)
+            self._records.put_nowait(record)

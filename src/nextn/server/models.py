@@ -161,6 +161,11 @@ class Models:
         """The model of requests that name none."""
         return next(iter(self.specs))
 
+    @property
+    def loading(self) -> bool:
+        """Whether any model is being loaded."""
+        return bool(self._loading)
+
     def is_loading(self, name: str) -> bool:
         """Whether a model is being loaded."""
         return name in self._loading

@@ -21,7 +21,7 @@ from nextn.server.state import Server
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _LAST_SECONDS = 5.0
-"""What a server has to end in order after a second signal."""
+"""What a server has to end in order after a second signal, unless it loads a model."""
 
 _log = logging.getLogger("nextn.server")
 
@@ -88,50 +88,65 @@ async def _run(
     web = _WebServer(server)
     url = url_of(listener)
     _log.info("listening on %s", url, extra={"fields": {"message": "listening", "url": url}})
-    serving = asyncio.create_task(web.serve(sockets=[listener]))
+    with _signals_call(web.stop):
+        serving = asyncio.create_task(web.serve(sockets=[listener]))
+        try:
+            loading = asyncio.create_task(server.models.start())
+            await asyncio.wait([loading, serving], return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                loading.result()
+                on_ready(server)
+            await serving
+        finally:
+            web.should_exit = web.force_exit = True
+            await serving
+            await server.models.close()
+
+
+@contextmanager
+def _signals_call(stop: Callable[[], None]) -> Iterator[None]:
+    """Within it, signals call a function and do nothing else."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop)
     try:
-        loading = asyncio.create_task(server.models.start())
-        await asyncio.wait([loading, serving], return_when=asyncio.FIRST_COMPLETED)
-        if loading.done():
-            loading.result()
-            on_ready(server)
-        await serving
+        yield
     finally:
-        web.should_exit = web.force_exit = True
-        await serving
-        await server.models.close()
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
 
 
 class _WebServer(uvicorn.Server):
     """uvicorn, except for what signals do."""
 
     def __init__(self, server: Server) -> None:
-        super().__init__(
-            web_config(create_app(server), write_seconds=server.settings.write_seconds)
-        )
+        write_seconds = server.settings.write_seconds
+        super().__init__(web_config(create_app(server), write_seconds=write_seconds))
+        self._models = server.models
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take signals as long as the server runs; a first one must not end the process."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
-            loop.add_signal_handler(number, self.stop)
-        try:
-            yield
-        finally:
-            for number in _SIGNALS:
-                loop.remove_signal_handler(number)
+        """Take none: what they do is for longer than the web server runs."""
+        yield
 
     def stop(self) -> None:
         """Take no more requests and end when all texts are written; the second time, at once."""
         if not self.should_exit:
             _log.info("stopping: waiting for texts that are being written")
-        else:
-            _log.info("ending at once")
-            self.force_exit = True
-            # Loading a model cannot be broken off, and nothing is lost with it.
-            asyncio.get_running_loop().call_later(_LAST_SECONDS, os._exit, 1)
-        self.should_exit = True
+            self.should_exit = True
+            return
+        _log.info("ending at once")
+        self.force_exit = True
+        # Loading a model cannot be broken off, and nothing is lost with it.
+        seconds = 0.0 if self._models.loading else _LAST_SECONDS
+        asyncio.get_running_loop().call_later(seconds, _end_process)
+
+
+def _end_process() -> None:
+    """End at once, whatever other threads do."""
+    for handler in logging.getLogger("nextn").handlers:
+        handler.flush()
+    os._exit(1)
