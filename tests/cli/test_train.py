@@ -34,7 +34,7 @@ def test_a_head_its_card_and_its_plot(
     cli: RunCli, tiny: Path, prompts: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "head.gguf"
-    result = cli("train", tiny, "--out", out, "--prompts", prompts, *SMALL)
+    result = cli("train", tiny, "--out", out, "--prompts", prompts, "--favour=own=2", *SMALL)
     assert result.exit_code == 0, result.output
     assert "step 0," in result.stderr
     assert "step 4," in result.stderr
@@ -42,6 +42,7 @@ def test_a_head_its_card_and_its_plot(
         assert len(load_head_plan(trunk, file).head.token_ids or ()) == 64
     card = (tmp_path / "head.md").read_text("utf-8")
     assert "| own | " in card
+    assert "| favoured | own: 2 x |" in card
     assert "| answer tokens" not in card
     has_plot = importlib.util.find_spec("matplotlib") is not None
     assert (tmp_path / "head.svg").exists() is has_plot
@@ -102,6 +103,9 @@ def test_without_torch_it_says_what_to_install(
         (["--free", "1.5"], "--free is 1.5; allowed: 0 to 1"),
         (["--tokens", "0"], "--tokens is 0; allowed: at least 1"),
         (["--batch-tokens", "100"], "--batch-tokens is 100, but must be at least --longest"),
+        (["--favour", "code"], "'code' is no CATEGORY=N with N from 1 to 100"),
+        (["--favour", "code=0"], "'code=0' is no CATEGORY=N with N from 1 to 100"),
+        (["--favour", "cod=2"], "no prompt of category 'cod'; use chat, code"),
         (["--learning-rate", "nan"], "--learning-rate is nan; allowed"),
     ],
 )

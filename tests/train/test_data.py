@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +16,12 @@ from nextn.errors import RequestError
 from nextn.files import Checkpoint, open_checkpoint
 from nextn.models import load_model_plan
 from nextn.plan import fuse
+from nextn.prompts import Prompt
 from nextn.sampling import SamplingParams
 from nextn.text.tokenizer import load_tokenizer
 from nextn.train.data import write_data
 from nextn.train.prompter import make_prompter
+from nextn.train.prompts import favour
 from nextn.train.shards import StoredText, TextStore
 from nextn.train.tasks import FREE
 from nextn.train.writer import Task, Writer
@@ -30,11 +34,11 @@ def nothing(*_: object) -> None:
 
 
 def texts_of(
-    trunk: Checkpoint, folder: Path, **changes: object
+    trunk: Checkpoint, folder: Path, seeds: Sequence[Prompt] = PROMPTS, **changes: object
 ) -> tuple[list[StoredText], list[StoredText]]:
     stores = write_data(
         trunk,
-        (PROMPTS, HELD_OUT),
+        (seeds, HELD_OUT),
         data_settings(**changes),
         folder,
         threads=1,
@@ -176,6 +180,13 @@ def test_kinds_of_texts(tiny: Checkpoint, tmp_path: Path) -> None:
     prompter = make_prompter(tiny, load_tokenizer(tiny.tokenizer))
     questions = {prompter.text(t.tokens[: t.written_from].tolist()) for t in texts}
     assert any("code 1" in question for question in questions)
+
+
+def test_a_favoured_category_has_more_texts(tiny: Checkpoint, tmp_path: Path) -> None:
+    seeds = favour(PROMPTS, {"chat": 9})
+    texts, _ = texts_of(tiny, tmp_path / "a", seeds, tokens=2500, free_share=0.5)
+    counts = Counter(text.category for text in texts)
+    assert counts["chat"] > 3 * counts["code"] > 0
 
 
 def test_other_settings_or_models_are_refused(tiny: Checkpoint, tmp_path: Path) -> None:

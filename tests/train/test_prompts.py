@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from nextn.errors import RequestError
-from nextn.train.prompts import own_prompts, shipped_prompts
+from nextn.prompts import Prompt
+from nextn.train.prompts import favour, own_prompts, shipped_prompts
 
 CATEGORIES = {
     "code", "structured", "qa", "summarise", "translate", "reasoning", "creative", "chat",
@@ -79,3 +80,11 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
 def test_one_prompt_is_too_few(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="holds 1 prompts; at least 2"):
         own_prompts(write(tmp_path / "own.jsonl", {"messages": [message("a")]}))
+
+
+def test_favoured_categories_are_taken_more_often() -> None:
+    prompts = [Prompt(name, (message(name),)) for name in ("code", "chat", "qa")]
+    favoured = favour(prompts, {"code": 3, "qa": 1})
+    assert [prompt.category for prompt in favoured] == ["code"] * 3 + ["chat", "qa"]
+    with pytest.raises(RequestError, match="no prompt of category 'cod'; use chat, code, qa"):
+        favour(prompts, {"cod": 2})

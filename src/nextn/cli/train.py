@@ -13,6 +13,7 @@ from nextn.cli.options import model_option, offline_option, threads_option
 _DATA = "Data"
 _TRAINING = "Training"
 _FILES = "Files"
+_MOST_WEIGHT = 100
 
 _DATA_NAMES = (
     "tokens", "most_written", "free_share", "greedy_share", "held_out", "seed", "sequences",
@@ -21,6 +22,26 @@ _TRAINING_NAMES = (
     "steps", "batch_tokens", "depth", "growth", "decay", "learning_rate", "longest",
     "draft_vocabulary", "coverage", "validations", "seed", "threads",
 )  # fmt: skip
+
+
+class _WeightType(click.ParamType[tuple[str, int]]):
+    """`CATEGORY=N`, with N from 1 to 100."""
+
+    name = "weight"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, int]:
+        """See `click.ParamType.convert`."""
+        if isinstance(value, tuple):
+            return value
+        category, found, number = str(value).rpartition("=")
+        weight = int(number) if number.isascii() and number.isdigit() else 0
+        if not found or not category or not 1 <= weight <= _MOST_WEIGHT:
+            self.fail(
+                f"{value!r} is no CATEGORY=N with N from 1 to {_MOST_WEIGHT}; for instance code=3",
+                param,
+                ctx,
+            )
+        return category, weight
 
 
 @click.command(
@@ -78,6 +99,14 @@ _TRAINING_NAMES = (
     metavar="FILE",
     help='Prompts of your own: JSON lines such as {"category": "mail", "messages": [...]}.  '
     "[default: those of nextn]",
+)
+@option(
+    _DATA,
+    "--favour",
+    type=_WeightType(),
+    multiple=True,
+    metavar="CATEGORY=N",
+    help="Take the prompts of a category N times as often; may be given several times.",
 )
 @option(
     _DATA,
@@ -262,11 +291,14 @@ def _train(
     from nextn.cli.progress import ProgressDisplay
     from nextn.files import open_checkpoint
     from nextn.train.data import write_data
-    from nextn.train.prompts import own_prompts, shipped_prompts
+    from nextn.train.prompts import favour, own_prompts, shipped_prompts
     from nextn.train.work_folder import work_folder
 
     quiet = bool(options["quiet"])
-    prompts = own_prompts(options["prompts"]) if options["prompts"] else shipped_prompts()
+    seeds, held_out_prompts = (
+        own_prompts(options["prompts"]) if options["prompts"] else shipped_prompts()
+    )
+    prompts = favour(seeds, dict(options["favour"])), held_out_prompts
     source = find_model(model, offline=options["offline"], quiet=quiet)
     with (
         open_checkpoint(source.path) as trunk,
@@ -297,14 +329,19 @@ def _train(
         )
         head.run()
         head.export(out)
-    picture = _write_report(source.name, out, head, data, training)
+    facts = dict(head.facts)
+    if options["favour"]:
+        facts["favoured"] = ", ".join(f"{name}: {weight} x" for name, weight in options["favour"])
+    picture = _write_report(source.name, out, head, facts, data, training)
     if not quiet:
         card = out.with_suffix(".md")
         say(f"{out}: the head; {card}: its card" + (f"; {picture}: its plot" if picture else ""))
         say(f"{work}: texts and checkpoint; delete it when the head is good")
 
 
-def _write_report(source: str, out: Path, head: Any, data: Any, training: Any) -> Path | None:
+def _write_report(
+    source: str, out: Path, head: Any, facts: dict[str, str], data: Any, training: Any
+) -> Path | None:
     from nextn.train.report import model_card, plot_history
 
     picture = out.with_suffix(".svg")
@@ -312,7 +349,7 @@ def _write_report(source: str, out: Path, head: Any, data: Any, training: Any) -
     card = model_card(
         name=out.name,
         model=source,
-        facts=head.facts,
+        facts=facts,
         data=data,
         training=training,
         history=head.history,

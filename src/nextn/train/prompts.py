@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,25 @@ def own_prompts(path: Path) -> tuple[list[Prompt], list[Prompt]]:
     held_out = prompts[::_HELD_OUT_EVERY]
     training = [prompt for number, prompt in enumerate(prompts) if number % _HELD_OUT_EVERY]
     return training, held_out
+
+
+def favour(prompts: Sequence[Prompt], weights: Mapping[str, int]) -> list[Prompt]:
+    """Take the prompts of some categories more often, so that more texts are of that kind.
+
+    Args:
+        prompts: those to train on.
+        weights: how often each prompt of a category is taken; once if it is not named.
+
+    Raises:
+        RequestError: there is no prompt of such a category.
+    """
+    known = sorted({prompt.category for prompt in prompts})
+    for category in weights:
+        if category not in known:
+            raise RequestError(
+                f"--favour: there is no prompt of category {category!r}; use {', '.join(known)}"
+            )
+    return [prompt for prompt in prompts for _ in range(weights.get(prompt.category, 1))]
 
 
 def _parse(file: Path) -> Iterable[Prompt]:

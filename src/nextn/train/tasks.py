@@ -53,7 +53,7 @@ class Tasks:
 
     Args:
         prompter: of the model.
-        seeds: the prompts.
+        seeds: the prompts; one that is there twice is taken twice as often.
         settings: how many texts of which kind.
         longest: most tokens of a prompt and its answer together.
         ends: tokens that end a turn.
@@ -74,7 +74,9 @@ class Tasks:
         self._seeds = seeds
         self._by_category: dict[str, list[Prompt]] = {}
         for seed in seeds:
-            self._by_category.setdefault(seed.category, []).append(seed)
+            known = self._by_category.setdefault(seed.category, [])
+            if seed not in known:
+                known.append(seed)
         self._settings = settings
         self._longest = longest
         self._ends = frozenset(ends)
@@ -130,7 +132,7 @@ class Tasks:
         if invents:
             category, examples = FREE, []
             if rng.random() < _GUIDED_SHARE:
-                category = sorted(self._by_category)[int(rng.integers(len(self._by_category)))]
+                category = self._seeds[int(rng.integers(len(self._seeds)))].category
                 known = self._by_category[category]
                 chosen = rng.choice(len(known), min(_EXAMPLES, len(known)), replace=False)
                 examples = [known[int(number)].last for number in chosen]
