@@ -1,5 +1,7 @@
 """Types of the native module, by the file in native/bindings that defines them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -176,3 +178,25 @@ class Executor:
     def weight_bytes(self) -> int: ...
     @property
     def cache_bytes(self) -> int: ...
+
+class SuffixCounts:
+    def __init__(
+        self,
+        class_of: Sequence[int],
+        assumed: Sequence[float],
+        engine: tuple[float, float],
+        text: tuple[float, float],
+    ) -> None: ...
+
+class SuffixText:
+    def __init__(self, counts: SuffixCounts, prompt: Sequence[int]) -> None: ...
+    def append(self, tokens: Sequence[int]) -> None: ...
+    def draft(
+        self, limit: int, min_match: int, prefix: Sequence[int]
+    ) -> tuple[list[int], list[float]]: ...
+    @property
+    def match_length(self) -> int: ...
+    @property
+    def source(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...

@@ -1,14 +1,18 @@
 import random
-import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nextn._native import SuffixCounts, SuffixText
 from nextn.sampling import Sampler, SamplingParams
 from nextn.speculate import Committed, Draft, SuffixDrafter, Want
 
 SAMPLER = Sampler(SamplingParams(), 0, 100)
+
+
+def counts() -> SuffixCounts:
+    return SuffixCounts([0, 0, 1], [0.2, 0.6], (10.0, 0.99), (5.0, 0.9))
 
 
 def want(limit: int = 8, sequence: int = 1, prefix: list[int] | None = None) -> Want:
@@ -137,10 +141,10 @@ def test_a_copy_under_way_stays_with_its_source() -> None:
     first, second = [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 7]
     text = [*first, 90, *second, 91, 1, 2, 3]
     drafter = after(text)
-    source = drafter._histories[1].source
+    source = drafter._texts[1].source
     drafter.observe([Committed(1, [3], 4)])
     drafter.observe([Committed(1, [4], 5)])
-    assert drafter._histories[1].source == source + 2
+    assert drafter._texts[1].source == source + 2
     assert propose(drafter).tokens[:2] == [7, 91]
 
 
@@ -191,12 +195,50 @@ def test_a_matching_length_below_one_is_refused() -> None:
         SuffixDrafter(min_match=0)
 
 
-def test_memory_per_token_is_bounded() -> None:
+def longest_repeated_suffix(text: list[int]) -> int:
+    """By brute force: the longest suffix that also ends before the last position."""
+    for length in range(len(text) - 1, 0, -1):
+        suffix = text[-length:]
+        if any(text[end - length : end] == suffix for end in range(length, len(text))):
+            return length
+    return 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 4).flatmap(lambda k: st.lists(st.integers(0, k), max_size=60)))
+def test_the_match_is_the_longest_suffix_that_occurred_before(tokens: list[int]) -> None:
+    text = SuffixText(counts(), [])
+    for index, token in enumerate(tokens):
+        text.append([token])
+        so_far = tokens[: index + 1]
+        length, end = text.match_length, text.source
+        assert length == longest_repeated_suffix(so_far)
+        if length:
+            assert end < index
+            assert so_far[end - length + 1 : end + 1] == so_far[-length:]
+
+
+def test_the_source_is_the_latest_occurrence_of_a_phrase() -> None:
+    phrase = [7, 8, 9]
+    tokens = [*phrase, 1, *phrase, 2, *phrase, 3, *phrase]
+    text = SuffixText(counts(), tokens)
+    assert text.match_length == 3
+    assert tokens[text.source + 1] == 3
+
+
+@pytest.mark.parametrize("tokens", ["rare and common ones", "the most states"])
+def test_memory_per_token_is_bounded(tokens: str) -> None:
     rng = random.Random(4)
-    text = [min(int(rng.paretovariate(0.7)), 40_000) for _ in range(10_000)]
-    tracemalloc.start()
-    drafter = SuffixDrafter()
-    drafter.open(1, text, len(text))
-    used = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert used / len(text) < 300
+    if tokens == "the most states":
+        # The text abb...b has 2n - 1 states, the most that an automaton of n tokens can have.
+        text = [0] + [1] * 9_999
+    else:
+        text = [min(int(rng.paretovariate(0.7)), 40_000) for _ in range(10_000)]
+    assert SuffixText(counts(), text).bytes / len(text) < 200
+
+
+def test_impossible_tokens_and_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match="token ids must be 0 or more"):
+        SuffixText(counts(), [3, -1])
+    with pytest.raises(ValueError, match="a class that does not exist"):
+        SuffixCounts([0, 2], [0.1, 0.2], (1.0, 1.0), (1.0, 1.0))

@@ -114,6 +114,10 @@ class FakeRun:
         return [] if self.draft is None else self.draft.tokens
 
 
+WRONG = 10**9
+"""A token that no text has."""
+
+
 class ScriptedHead:
     """A costly drafter that foresees tokens with the chances of its sequence's script.
 
@@ -188,7 +192,7 @@ class ScriptedHead:
             known = self.spread * min(chance, 1 - chance)
             chance += known if self._random.random() < 0.5 else -known
             right = right and self._random.random() < chance
-            tokens.append(self.token_of(want.sequence, position) if right else -1)
+            tokens.append(self.token_of(want.sequence, position) if right else WRONG)
             claimed.append(self.claims(chance))
             product *= claimed[-1]
             if product < want.least:

@@ -8,9 +8,8 @@ cost a verified row. So each guess carries an acceptance that was counted for ma
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 
-from nextn.speculate.automaton import SuffixAutomaton
+from nextn._native import SuffixCounts, SuffixText
 from nextn.speculate.base import Committed, Draft, Want
 
 # Match lengths fall into classes, each with the chance that its next token is right that is assumed
@@ -28,10 +27,10 @@ _CLASSES = (
     (39, 0.9),
 )
 _LONGEST_CHANCE = 0.93
+# By length; the last one for all longer matches.
 _CLASS_OF = [
     sum(length > longest for longest, _ in _CLASSES) for length in range(_CLASSES[-1][0] + 2)
 ]
-_MAX_LENGTH = len(_CLASS_OF) - 1
 
 # Weight, in observations, of the assumed chance against what the engine counted, and of that
 # against what the sequence counted; and how fast both forget.
@@ -40,33 +39,7 @@ _SEQUENCE_PRIOR = 5.0
 _ENGINE_MEMORY = 1 - 1 / 500
 _SEQUENCE_MEMORY = 1 - 1 / 25
 
-
-class _MatchCounts:
-    """How often the next token was right, by class of match length, forgetting the old."""
-
-    __slots__ = ("hits", "trials")
-
-    def __init__(self) -> None:
-        self.hits = [0.0] * (len(_CLASSES) + 1)
-        self.trials = [0.0] * (len(_CLASSES) + 1)
-
-    def add(self, index: int, hit: bool, memory: float) -> None:
-        self.hits[index] = self.hits[index] * memory + hit
-        self.trials[index] = self.trials[index] * memory + 1.0
-
-
-class _History:
-    """One sequence: its text, its present match, and how its matches fared."""
-
-    __slots__ = ("automaton", "committed", "counts", "length", "prompt_length", "source")
-
-    def __init__(self, prompt_length: int) -> None:
-        self.automaton = SuffixAutomaton()
-        self.counts = _MatchCounts()
-        self.prompt_length = prompt_length
-        self.committed = 0  # tokens whose rows were observed or cached; the text may be one longer
-        self.length = 0  # of the present match
-        self.source = -1  # index of the last token of its earlier occurrence
+_NAME = "suffix"
 
 
 class SuffixDrafter:
@@ -86,27 +59,29 @@ class SuffixDrafter:
         min_match: shortest match that is worth a draft, in tokens.
     """
 
-    name = "suffix"
+    name = _NAME
     free = True
 
     def __init__(self, min_match: int = 2) -> None:
         if min_match < 1:
             raise ValueError(f"min_match is {min_match}; the least is 1")
         self._min_match = min_match
-        self._histories: dict[int, _History] = {}
-        self._counts = _MatchCounts()
+        self._counts = SuffixCounts(
+            _CLASS_OF,
+            [*(chance for _, chance in _CLASSES), _LONGEST_CHANCE],
+            engine=(_ENGINE_PRIOR, _ENGINE_MEMORY),
+            text=(_SEQUENCE_PRIOR, _SEQUENCE_MEMORY),
+        )
+        self._texts: dict[int, SuffixText] = {}
 
     def open(self, sequence: int, tokens: Sequence[int], cached: int) -> None:
-        """Start a sequence; reads the cached tokens, `observe` brings the rest of the prompt."""
-        history = _History(len(tokens))
-        self._histories[sequence] = history
-        for token in islice(tokens, cached):
-            self._append(history, token)
-        history.committed = cached
+        """Start a sequence, with all that is known of its text."""
+        del cached
+        self._texts[sequence] = SuffixText(self._counts, tokens)
 
     def close(self, sequence: int) -> None:
         """Forget a sequence."""
-        self._histories.pop(sequence, None)
+        self._texts.pop(sequence, None)
 
     def behind(self, sequence: int) -> int:
         """Nothing: only tokens are read."""
@@ -114,81 +89,14 @@ class SuffixDrafter:
         return 0
 
     def observe(self, committed: Sequence[Committed]) -> None:
-        """Append what became text, the token without a row yet included."""
+        """Append what was written, the token without a row yet included."""
         for part in committed:
-            history = self._histories[part.sequence]
-            known = len(history.automaton.text) - history.committed
-            for token in islice(part.tokens, known, None):
-                self._append(history, token)
-            history.committed += len(part.tokens)
-            if part.next_token is not None:
-                self._append(history, part.next_token)
+            self._texts[part.sequence].append(part.written)
 
     def propose(self, wants: Sequence[Want]) -> list[Draft]:
         """Copy the continuation of each sequence's match; an empty draft if it is too short."""
         drafts = []
         for want in wants:
-            history = self._histories[want.sequence]
-            length, source = history.length, history.source
-            if want.prefix:
-                length, source = _match_after(history, want.prefix)
-            drafts.append(self._draft(history, length, source, want.prefix, want.limit))
+            text = self._texts[want.sequence]
+            drafts.append(Draft(*text.draft(want.limit, self._min_match, want.prefix), _NAME))
         return drafts
-
-    def _append(self, history: _History, token: int) -> None:
-        automaton = history.automaton
-        text = automaton.text
-        length = history.length
-        # `source` is the end of an earlier occurrence, so the token after it exists.
-        hit = length > 0 and text[history.source + 1] == token
-        if length > 0 and len(text) >= history.prompt_length:
-            index = _CLASS_OF[length if length < _MAX_LENGTH else _MAX_LENGTH]
-            history.counts.add(index, hit, _SEQUENCE_MEMORY)
-            self._counts.add(index, hit, _ENGINE_MEMORY)
-        automaton.append(token)
-        if hit and automaton.match_length == length + 1:
-            history.source += 1
-        else:
-            history.source = automaton.match_end
-        history.length = automaton.match_length
-
-    def _draft(
-        self, history: _History, length: int, source: int, prefix: list[int], limit: int
-    ) -> Draft:
-        """Copy what follows `source`, the last token of a match of the text and `prefix`."""
-        if length < self._min_match:
-            return Draft(drafter=self.name)
-        text = history.automaton.text
-        tokens = text[source + 1 : source + 1 + limit].tolist()
-        if len(tokens) < limit:
-            # A copy that runs into the end of the text goes on with the tokens after it: the text
-            # is periodic there, with the distance between the two occurrences as its period.
-            period = len(tokens) + len(prefix)
-            tokens += prefix
-            while len(tokens) < limit:
-                tokens.append(tokens[len(tokens) - period])
-            del tokens[limit:]
-        acceptance = []
-        for index in range(length, length + limit):
-            acceptance.append(
-                self._chance(history, _CLASS_OF[index if index < _MAX_LENGTH else _MAX_LENGTH])
-            )
-        return Draft(tokens, acceptance, self.name)
-
-    def _chance(self, history: _History, index: int) -> float:
-        assumed = _CLASSES[index][1] if index < len(_CLASSES) else _LONGEST_CHANCE
-        ours, all_ = history.counts, self._counts
-        engine = (all_.hits[index] + _ENGINE_PRIOR * assumed) / (all_.trials[index] + _ENGINE_PRIOR)
-        return (ours.hits[index] + _SEQUENCE_PRIOR * engine) / (
-            ours.trials[index] + _SEQUENCE_PRIOR
-        )
-
-
-def _match_after(history: _History, prefix: list[int]) -> tuple[int, int]:
-    """Length and source of the match that the text would have with `prefix` after it."""
-    text = history.automaton.text
-    end = history.source + 1 + len(prefix)
-    # As long as the prefix is what would be copied anyway, the copy stays with its source.
-    if history.length and text[history.source + 1 : end].tolist() == prefix:
-        return history.length + len(prefix), end - 1
-    return history.automaton.match_with(prefix)
