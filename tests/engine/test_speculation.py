@@ -62,7 +62,6 @@ def test_where_drafts_fail_auto_is_as_fast_as_plain_decoding(
     assert simulation.run(2000) > 0.99
 
 
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -72,16 +71,17 @@ def test_where_drafts_fail_auto_is_as_fast_as_plain_decoding(
         (flat(0.3), flat(0.8)),
     ],
 )
-def test_a_change_in_the_middle_is_followed(
-    first: Acceptance, second: Acceptance, seed: int
-) -> None:
-    machine = Machine(noise=0.05, seed=seed)
+def test_a_change_in_the_middle_is_followed(first: Acceptance, second: Acceptance) -> None:
     half = 1500
-    simulation = Simulation(machine, [changing(first, second, half + 16)], seed=seed)
-    rate = simulation.run(2 * half)
+    rates = []
+    for seed in range(4):
+        machine = Machine(noise=0.05, seed=seed)
+        simulation = Simulation(machine, [changing(first, second, half + 16)], seed=seed)
+        rates.append(simulation.run(2 * half))
+    rate = statistics.mean(rates)
     # Each half at its own best depth, which no fixed depth reaches.
     best = 2 / (1 / best_rate(machine, first) + 1 / best_rate(machine, second))
-    assert rate > 0.95 * best
+    assert rate > 0.96 * best
     fixed = max(
         2 / sum(1 / fixed_rate(machine, [s(i, 0) for i in DEPTHS], d) for s in (first, second))
         for d in DEPTHS

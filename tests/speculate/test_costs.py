@@ -134,3 +134,23 @@ def test_context_that_grows_changes_no_ratio() -> None:
     assert costs.cost(8, 2000) / costs.cost(1, 2000) == pytest.approx(
         with_attention(8, 2000) / with_attention(1, 2000), rel=0.05
     )
+
+
+def test_the_curve_is_drawn_anew_when_a_ratio_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = StepCosts()
+    for _ in range(40):
+        for rows in (1, 2, 4):
+            costs.observe(rows, 0.01 * (1 + 0.1 * rows))
+    costs.cost(2)
+    drawn = []
+    draw = StepCosts._monotone_curve
+    monkeypatch.setattr(StepCosts, "_monotone_curve", lambda self: (drawn.append(1), draw(self))[1])
+    for _ in range(64):
+        for rows in (1, 2, 4):
+            costs.observe(rows, 0.01 * (1 + 0.1 * rows))
+            costs.cost(rows)
+    assert len(drawn) < 5
+    for _ in range(100):
+        costs.observe(1, 0.011)
+        costs.observe(4, 0.022)
+    assert costs.cost(4) / costs.cost(1) == pytest.approx(2.0, rel=0.05)

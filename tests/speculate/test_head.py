@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -195,6 +196,54 @@ def test_a_head_never_gets_far_behind() -> None:
         most = max(most, drafter.behind(1))
     assert most == 31
     assert len(executor.calls) == 2 * 3  # passes of 16 rows
+
+
+def test_a_head_that_catches_up_in_one_text_does_so_in_others() -> None:
+    cache = BlockCache(16, BLOCK_TOKENS)
+    executor = RecordingExecutor()
+    drafter = HeadDrafter(executor, cache.uses)  # type: ignore[arg-type]
+    texts = {1: list(range(80)), 2: list(range(100, 180)), 3: list(range(200, 280))}
+    blocks = {number: cache.open([]) for number in texts}
+    for number, text in texts.items():
+        drafter.open(number, text[:1], 0)
+        blocks[number].reserve(80)
+
+    for step in range(32):
+        # The second text begins later, and the third one later still.
+        parts = [
+            replace(committed(blocks[number], texts[number], 1), sequence=number)
+            for number, first in ((1, 0), (2, 12), (3, 27))
+            if step >= first
+        ]
+        drafter.observe(parts)
+    assert [drafter.behind(number) for number in texts] == [0, 0, 5]
+    rows = [row for rows, _ in executor.calls for row in rows]
+    assert len(rows) == 32 + 20
+    sampler = Sampler(SamplingParams(temperature=0.0), 0, 1000)
+    drafter.propose([Want(3, 1, texts[3][:6], sampler, blocks[3].table)])
+    assert [position for _, position in executor.calls[-1][0]] == list(range(6))
+
+
+def test_entries_of_a_block_that_is_replaced_by_an_equal_one_are_computed_again() -> None:
+    cache = BlockCache(16, BLOCK_TOKENS)
+    executor = RecordingExecutor()
+    drafter = HeadDrafter(executor, cache.uses)  # type: ignore[arg-type]
+    text = list(range(2 * BLOCK_TOKENS))
+    blocks = cache.open([])
+    blocks.reserve(2 * BLOCK_TOKENS)
+    drafter.open(1, text[:BLOCK_TOKENS], 0)
+    drafter.observe([committed(blocks, text, BLOCK_TOKENS - 1)])
+    assert drafter.behind(1) == 0
+    # Another text has the same beginning; no head has read it.
+    other = cache.open([])
+    other.reserve(BLOCK_TOKENS)
+    other.commit(text[:BLOCK_TOKENS])
+    executor.calls.clear()
+    drafter.observe([committed(blocks, text, 1)])
+    assert blocks.table[0] == other.table[0]
+    read = [position for rows, _ in executor.calls for _, position in rows]
+    assert read == list(range(BLOCK_TOKENS))
+    assert drafter.behind(1) == 0
 
 
 def test_a_prompt_in_the_cache_that_no_head_has_read_is_read_first() -> None:

@@ -32,7 +32,7 @@ _LEVEL_GAIN = 0.2
 _RATIO_GAIN = 0.1
 _SHARE_GAIN = 0.05
 _LEAST_RATIO = 0.05  # of a step without its attention
-_CURVE_STEPS = 8  # the curve is drawn anew after so many steps
+_REDRAWN = 0.005  # change of a log ratio that the curve does not follow yet
 _LARGEST_RESIDUAL = 2.0  # in typical residuals; larger ones count as this
 
 
@@ -59,11 +59,12 @@ class StepTime:
 class _Entry:
     """One measured number of rows."""
 
-    __slots__ = ("count", "log_ratio", "samples", "seen", "share")
+    __slots__ = ("count", "drawn", "log_ratio", "samples", "seen", "share")
 
     def __init__(self, log_ratio: float, samples: list[float]) -> None:
         self.log_ratio = log_ratio
         self.samples = samples
+        self.drawn = math.nan  # what the curve has of it
         self.count = 0
         self.seen = 0  # the step of its last measurement
         self.share = 0.0  # of the recent steps that had this number of rows
@@ -123,8 +124,7 @@ class StepCosts:
                 entry = self._entries[rows] = _Entry(median_low(ratios), ratios)
                 entry.count = len(ratios)
                 entry.seen = self.steps
-        self._curve = None
-        self._costs.clear()
+        self._draw_anew()
 
     def observe(self, rows: int, seconds: float, context: float = 0.0) -> None:
         """Learn from one step.
@@ -152,10 +152,6 @@ class StepCosts:
         entry.share += _SHARE_GAIN
         entry.count += 1
         entry.seen = self.steps
-        if len(entry.samples) <= _FIRST_SAMPLES or self.steps % _CURVE_STEPS == 0:
-            self._curve = None
-            self._costs.clear()
-
         residual = measured - self._level - math.log(math.exp(entry.log_ratio) + attention)
         limit = _LARGEST_RESIDUAL * self._typical
         clipped = min(max(residual, -limit), limit)
@@ -163,12 +159,19 @@ class StepCosts:
             ratio = math.exp(measured - self._level) - attention
             entry.samples.append(math.log(max(ratio, _LEAST_RATIO)))
             entry.log_ratio = median_low(entry.samples)
+            self._draw_anew()
             return
         # The clip may grow by a quarter per step, so that lasting changes get through soon.
         self._typical += 0.1 * (min(abs(residual), 3.5 * self._typical) - self._typical)
         self._typical = max(self._typical, 0.003)
         self._level += _LEVEL_GAIN * entry.share * clipped
         entry.log_ratio += _RATIO_GAIN * (1.0 - entry.share) * clipped
+        if not abs(entry.log_ratio - entry.drawn) <= _REDRAWN:
+            self._draw_anew()
+
+    def _draw_anew(self) -> None:
+        self._curve = None
+        self._costs.clear()
 
     def relative_seconds(self, seconds: float) -> float:
         """A measured time as a cost; 1 before anything was measured."""
@@ -235,6 +238,7 @@ class StepCosts:
         pools: list[tuple[float, int, list[int]]] = []  # (mean, weight, row counts)
         for rows in sorted(self._entries):
             entry = self._entries[rows]
+            entry.drawn = entry.log_ratio
             mean, weight, members = math.exp(entry.log_ratio), min(entry.count, 20), [rows]
             while pools and pools[-1][0] > mean:
                 before_mean, before_weight, before_members = pools.pop()

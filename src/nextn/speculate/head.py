@@ -25,6 +25,9 @@ Small, so that a draft never has to wait for it; yet a pass over so many rows co
 one over a single row.
 """
 
+_WORTH_JOINING = _MOST_BEHIND // 2
+"""Rows that a head must be behind in a text to catch up when it does so in another one."""
+
 # Of the chains of a call: temperature, top_k, top_p, min_p and seed of each.
 _Settings = tuple[
     NDArray[np.float64],
@@ -80,8 +83,9 @@ class _Followed:
 
     Attributes:
         length: committed positions.
-        filled: positions that the head has filled; before the first step, as many as are cached.
-        known: positions that were seen to be filled.
+        filled: positions that the head has filled; at first, as many as are cached.
+        seen: whether the blocks were asked how many these are. What is cached may be the trunk's
+            alone, and a block that becomes full may be replaced by an equal one from the cache.
         drafted: the tokens of the last draft, until it is known what became of them.
         probabilities: the head's probabilities of them.
         sampled: whether its tokens are sampled.
@@ -89,7 +93,7 @@ class _Followed:
 
     length: int
     filled: int
-    known: int = 0
+    seen: bool = False
     drafted: list[int] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
     sampled: bool = False
@@ -154,8 +158,9 @@ class HeadDrafter:
         for want in wants:
             known = len(want.tokens)
             state = self._followed[want.sequence]
-            start = state.known = self._blocks.length(want.table, known - 1, state.known)
-            readings.append(_Reading(want.tokens, want.table, start, known))
+            if not state.seen:
+                self._see(state, want.table)
+            readings.append(_Reading(want.tokens, want.table, state.filled, known))
         caught_up = [reading.end - 1 - reading.start for reading in readings]
         self._read_down_to(readings, self._executor.max_rows, spare=1)
         drafted = self._run(readings, self._chains(wants))
@@ -174,23 +179,41 @@ class HeadDrafter:
 
     def observe(self, committed: Sequence[Committed]) -> None:
         """Learn from the last drafts, and read what has become much."""
-        readings = []
-        behind = []
+        missing: list[tuple[int, Committed]] = []
+        due = False
         for part in committed:
             state = self._followed[part.sequence]
-            self._chances.observe(state.drafted, state.probabilities, part.written, state.sampled)
-            state.drafted = []
-            state.length += len(part.tokens)
-            state.known = self._blocks.length(part.table, state.length, state.known)
-            state.filled = state.known
-            is_prompt = len(part.tokens) - part.accepted > 1
-            missing = state.length - state.filled
-            if missing >= _MOST_BEHIND or (is_prompt and missing):
-                readings.append(_Reading(part.text, part.table, state.filled, state.length))
-                behind.append(state)
-        self._read_down_to(readings, 0, spare=0)
-        for state in behind:
+            if state.drafted:
+                self._chances.observe(
+                    state.drafted, state.probabilities, part.written, state.sampled
+                )
+                state.drafted = []
+            before, state.length = state.length, state.length + len(part.tokens)
+            if before // BLOCK_TOKENS != state.length // BLOCK_TOKENS or not state.seen:
+                self._see(state, part.table)
+            behind = state.length - state.filled
+            if behind > 0:
+                is_prompt = len(part.tokens) - part.accepted > 1
+                due = due or is_prompt or behind >= _MOST_BEHIND
+                if is_prompt or behind >= _WORTH_JOINING:
+                    missing.append((state.filled, part))
+        if due:
+            self._catch_up(missing)
+
+    def _see(self, state: _Followed, table: NDArray[np.int32]) -> None:
+        """Ask the blocks how much of a sequence is filled."""
+        known = state.filled if state.seen else 0
+        state.filled = self._blocks.length(table, state.length, known)
+        state.seen = True
+
+    def _catch_up(self, missing: Sequence[tuple[int, Committed]]) -> None:
+        """Read what was committed, from these positions on."""
+        readings = []
+        for start, part in missing:
+            state = self._followed[part.sequence]
+            readings.append(_Reading(part.text, part.table, start, state.length))
             state.filled = state.length
+        self._read_down_to(readings, 0, spare=0)
 
     def _read_down_to(self, readings: Sequence[_Reading], rows: int, *, spare: int) -> None:
         """Fill the cache until at most `rows` rows are left to read.

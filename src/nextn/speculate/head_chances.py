@@ -16,7 +16,7 @@ BINS = 16
 _BIN_PRIOR = 8.0  # weight of the head's own probability against what was counted, in tokens
 _DEPTH_PRIOR = 20.0  # weight of what was counted at all depths against what was at one
 _MEMORY = 1 - 1 / 1000
-_RENEWAL = 8  # tokens that are judged before the table is made anew, which takes some time
+_RENEWAL = 32  # tokens that are judged before the table is made anew, which takes some time
 _LEAST, _MOST = 0.01, 0.99
 
 
