@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from nextn.engine import Engine, GenerationRequest
-from nextn.engine.async_engine import AsyncEngine
+from nextn.engine.async_engine import _HAND_OVER_SECONDS, AsyncEngine
 from nextn.errors import EngineError, RequestError
 from nextn.sampling import LogitsError, SamplingParams
 from nextn.speculate import Draft, Want
@@ -268,8 +268,8 @@ def test_fast_steps_are_handed_over_together_but_for_begin_and_end() -> None:
         assert len(generation.tokens) == sum(handed) == 100
         assert handed[0] == 1
         taken = generation.statistics.seconds
-        assert len(handed) <= 2 + taken / 0.004
-        executor.on_step = lambda: time.sleep(0.005)
+        assert len(handed) <= 2 + taken / _HAND_OVER_SECONDS
+        executor.on_step = lambda: time.sleep(1.1 * _HAND_OVER_SECONDS)
         handed.clear()
         await engine.generate(request(2, max_tokens=10, draft="off"))
         assert handed == [1] * 10

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from nextn.speculate import SuffixDrafter
+from nextn.speculate import SuffixDrafter, Switch
 from tests.support.virtual_machine import (
     Acceptance,
     Machine,
@@ -226,3 +226,14 @@ def test_suffix_drafts_replace_the_head_where_they_promise_more() -> None:
     assert rate > 1.3 * alone
     # Where the text is new, the head drafts as it would alone.
     assert simulation.head.chains > 1000
+
+
+def test_what_drafts_were_worth_is_remembered_while_none_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simulation = Simulation(Machine(), [flat(0.8), flat(0.8)])
+    simulation.run(200)
+    monkeypatch.setattr(Switch, "drafts", lambda *_: False)
+    simulation.step()
+    assert simulation.depths[-1] == 0
+    assert all(run.sequence.id in simulation.controller._history for run in simulation.runs)

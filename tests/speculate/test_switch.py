@@ -31,12 +31,30 @@ def test_the_faster_way_is_kept(sequences: int) -> None:
     assert run(Switch(), sequences, 10_000, 80.0, 100.0) < 0.07
 
 
+def test_a_way_that_is_a_little_faster_is_found() -> None:
+    assert run(Switch(), 4, 30_000, 106.0, 100.0) > 0.8
+    assert run(Switch(), 4, 30_000, 94.0, 100.0) < 0.2
+
+
+def test_a_time_in_which_all_is_slower_does_not_decide() -> None:
+    switch = Switch()
+    drafted = 0
+    for step in range(20_000):
+        drafts = switch.drafts(8)
+        drafted += drafts
+        # For two seconds in five, the machine has other things to do.
+        slower = 1.5 if step // 40 % 5 < 2 else 1.0
+        tokens = 16 if drafts else 8
+        switch.observe(8, tokens, tokens / (110.0 if drafts else 100.0) * slower)
+    assert drafted > 14_000
+
+
 def test_a_change_is_followed_both_ways() -> None:
     switch = Switch()
     run(switch, 8, 3000, 150.0, 100.0)
-    run(switch, 8, 1500, 60.0, 100.0)
+    run(switch, 8, 2500, 60.0, 100.0)
     assert run(switch, 8, 3000, 60.0, 100.0) < 0.1
-    run(switch, 8, 1500, 150.0, 100.0)
+    run(switch, 8, 2500, 150.0, 100.0)
     assert run(switch, 8, 3000, 150.0, 100.0) > 0.9
 
 

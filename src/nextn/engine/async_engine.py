@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_HAND_OVER_SECONDS = 0.004
+_HAND_OVER_SECONDS = 0.016
 """Least time between two times that tokens are given to the event loop.
 
-Each time costs the loop, and whoever reads, some 0.1 ms of a processor that computes the next step
-meanwhile. Nobody sees more than 250 pieces per second.
+Each time costs the loop, and whoever reads, some 0.1 ms per text of a processor that computes the
+next step meanwhile. Most displays show no more than 60 pictures per second.
 """
 
 _log = logging.getLogger("nextn.engine")

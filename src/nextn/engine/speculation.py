@@ -129,12 +129,16 @@ class Speculation:
         """The runs whose depth is fixed; those of the others are not followed any more."""
         for run in runs:
             if run.sequence.request.draft == "auto" and run.sequence.id in self._followed:
-                self.close(run.sequence.id)
+                self._unfollow(run.sequence.id)
         return [run for run in runs if run.sequence.request.draft != "auto"]
 
     def close(self, sequence: int) -> None:
         """Forget a sequence; one that was never followed is no error."""
         self._depth.close(sequence)
+        self._unfollow(sequence)
+
+    def _unfollow(self, sequence: int) -> None:
+        """Let the drafters forget a sequence; what its drafts were worth is remembered."""
         if self._followed.pop(sequence, None) is not None:
             for drafter in self._drafters:
                 drafter.close(sequence)
@@ -149,7 +153,7 @@ class Speculation:
             sequence = run.sequence
             if sequence.request.draft == "off" or self._followed.get(sequence.id) is run.blocks:
                 continue
-            self.close(sequence.id)
+            self._unfollow(sequence.id)
             for drafter in self._drafters:
                 drafter.open(sequence.id, sequence.tokens, run.blocks.length)
             self._followed[sequence.id] = run.blocks

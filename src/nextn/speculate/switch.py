@@ -3,47 +3,57 @@
 The depth controller knows what rows and drafts cost the executor. Beside that, drafting takes time
 wherever tokens are handled: for decisions, for what drafters learn, for whoever reads the texts.
 With one sequence that is little, and with many it is not. So here nothing is modelled: now and then
-the sequences draft for a while, and do not draft for a while, and the faster way is kept.
+the sequences draft and do not draft in turn for a short while, and the faster way is kept.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from statistics import median_low
 
-_TRIAL = 32
-"""Steps of a trial."""
+_BURST = 16
+"""Steps of one way in a trial."""
 
-_KEPT = 512
+_BURSTS = 4
+"""Bursts of a trial, the two ways in turn: what slows the machine down for a while hits both."""
+
+_KEPT = 1024
 """Steps for which the faster way is kept."""
 
 _SETTLING = 4
 """Steps after a change that do not count: a drafter that was left out has to catch up."""
 
-_MARGIN = 1.02
-"""Drafting is given up only if it is slower by this factor."""
-
-_SLOWEST = 4.0
-"""A step that takes so many times as long as those before was held up by something else."""
+_SLOWEST = 2.0
+"""A step that takes so many times as long as the typical one was held up by something else."""
 
 
 @dataclass(slots=True)
 class _Way:
-    """Steps in one of the two ways."""
+    """Steps in one of the two ways: how many tokens each wrote, and how long it took."""
 
-    tokens: float = 0.0
-    seconds: float = 0.0
+    tokens: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
-        return self.tokens / self.seconds if self.seconds > 0.0 else 0.0
+        """Tokens per second."""
+        longest = _SLOWEST * median_low(self.seconds)
+        return sum(self.tokens) / sum(min(each, longest) for each in self.seconds)
 
 
 @dataclass(slots=True)
 class _Load:
-    """What is known of one number of sequences."""
+    """What is known of one number of sequences.
+
+    Attributes:
+        drafts: the present way.
+        bursts: of a trial that are left, the present one included; 0 while a way is kept.
+        steps: since the last change.
+        ways: what the present trial has counted, by whether drafts were made.
+    """
 
     drafts: bool = True
-    trial: bool = True
+    bursts: int = _BURSTS
     steps: int = 0
     ways: dict[bool, _Way] = field(default_factory=lambda: {True: _Way(), False: _Way()})
 
@@ -78,25 +88,25 @@ class Switch:
             return
         load = self._load(sequences)
         load.steps += 1
-        way = load.ways[load.drafts]
-        typical = way.seconds * tokens / way.tokens if way.tokens else seconds
+        if not load.bursts:
+            if load.steps >= _KEPT:
+                load.ways = {True: _Way(), False: _Way()}
+                self._change(load, _BURSTS)
+            return
         if load.steps > _SETTLING:
-            way.tokens += tokens
-            way.seconds += min(seconds, _SLOWEST * typical)
-        if load.steps >= (_TRIAL if load.trial else _KEPT):
-            self._next(load)
+            load.ways[load.drafts].tokens.append(tokens)
+            load.ways[load.drafts].seconds.append(seconds)
+        if load.steps >= _BURST:
+            self._change(load, load.bursts - 1)
 
-    def _next(self, load: _Load) -> None:
-        """End a trial, or the time for which a way was kept."""
-        on, off = load.ways[True].rate, load.ways[False].rate
-        other = not load.drafts
-        if load.trial and on and off:
-            load.drafts, load.trial = on * _MARGIN >= off, False
-        else:
-            # The other way is tried, and then compared with what this one brought lately.
-            load.drafts, load.trial = other, True
+    def _change(self, load: _Load, bursts: int) -> None:
+        """Go on with the other way, or after a trial with the faster one."""
         load.steps = 0
-        load.ways[load.drafts] = _Way()
+        load.bursts = bursts
+        if bursts:
+            load.drafts = not load.drafts
+        else:
+            load.drafts = load.ways[True].rate >= load.ways[False].rate
 
     def _load(self, sequences: int) -> _Load:
         return self._loads.setdefault(sequences.bit_length(), _Load())
