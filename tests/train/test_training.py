@@ -164,12 +164,21 @@ def test_the_fitted_projection_is_a_better_start(
     assert fitted < 0.9 * first_loss(tmp_path / "b")
 
 
+@pytest.mark.parametrize("begins_with_a_head", [False, True])
 def test_a_resumed_training_ends_like_one_without_a_break(
-    tiny: Checkpoint, texts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Checkpoint,
+    texts: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    begins_with_a_head: bool,
 ) -> None:
-    whole = start(tiny, texts, tmp_path / "a")
+    init = None
+    if begins_with_a_head:
+        init = tmp_path / "head.gguf"
+        start(tiny, texts, tmp_path / "first").export(init)
+    whole = start(tiny, texts, tmp_path / "a", init=init)
     whole.run()
-    broken = start(tiny, texts, tmp_path / "b")
+    broken = start(tiny, texts, tmp_path / "b", init=init)
     train, calls = broken._trainer.train, 0
 
     def interrupted(*arguments: Any) -> Any:
@@ -182,7 +191,7 @@ def test_a_resumed_training_ends_like_one_without_a_break(
     monkeypatch.setattr(broken._trainer, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         broken.run()
-    again = start(tiny, texts, tmp_path / "b")
+    again = start(tiny, texts, tmp_path / "b", init=init)
     again.run()
     expected = whole.head.values()
     for name, values in again.head.values().items():

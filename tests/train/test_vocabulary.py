@@ -33,6 +33,12 @@ def test_tokens_are_chosen_in_any_case() -> None:
     assert len(chosen) == 16
 
 
+def test_a_token_of_an_earlier_list_is_ahead_of_one_that_is_rare() -> None:
+    given = counts(**{f"t{i}": 10 for i in range(14)}, t20=1, t21=2, t22=1)
+    chosen = choose_vocabulary(given, most=16, coverage=1.0, before=[50])
+    assert chosen.tolist() == [*range(14), 21, 50]
+
+
 def test_a_list_longer_than_the_vocabulary_is_the_vocabulary() -> None:
     chosen = choose_vocabulary(counts(t1=1), most=1000, coverage=1.0)
     assert len(chosen) == 16  # one token covers all; the least number is one group of rows

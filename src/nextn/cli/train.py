@@ -80,7 +80,7 @@ class _WeightType(click.ParamType[tuple[str, int]]):
     "--init",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="HEAD",
-    help="Begin with this head; its draft vocabulary is chosen anew.",
+    help="Begin with this head; its draft vocabulary counts when the new one is chosen.",
 )
 @option(
     _DATA,

@@ -125,8 +125,9 @@ def _build(
     device: torch.device,
 ) -> Head:
     product_type = product_type_for(device)
+    # In one order wherever they come from: a checkpoint knows them by their numbers.
     trained = {
-        name: torch.tensor(value, device=device).requires_grad_() for name, value in values.items()
+        name: torch.tensor(values[name], device=device).requires_grad_() for name in sorted(values)
     }
     (logits,) = (op for op in plan.operations if isinstance(op, Logits))
     borrowed: dict[str, Tensor] = {}

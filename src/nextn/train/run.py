@@ -7,7 +7,7 @@ on from there.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from nextn.backends.cpu.threads import default_threads
 from nextn.engine.interrupts import DeferredInterrupts
 from nextn.errors import MemoryLimitError, RequestError
 from nextn.files import Checkpoint, open_checkpoint
+from nextn.models.nextn_head import load_head_plan
 from nextn.text.tokenizer import load_tokenizer
 from nextn.train.acceptance import Acceptance, total
 from nextn.train.batches import Batch, make_batch, plan_batches, usable
@@ -56,7 +57,8 @@ class HeadTraining:
         held_out: what to measure acceptance with.
         settings: how.
         work: folder of the checkpoint.
-        init: a head to begin with, whose draft vocabulary is chosen anew; by default a new head.
+        init: a head to begin with; its draft vocabulary counts when the new one is chosen. By
+            default a new head.
         observer: is told about progress.
 
     Attributes:
@@ -183,21 +185,29 @@ class HeadTraining:
             if state is not None:
                 return new_head(self._trunk, state["token_ids"].numpy(), device)
             ends = load_tokenizer(self._trunk.tokenizer).end_of_generation
-            ids = choose_vocabulary(
-                counts,
-                most=self._settings.draft_vocabulary,
-                coverage=self._settings.coverage,
-                always=ends,
-            )
             if init is not None:
                 with open_checkpoint(init) as file:
+                    before = load_head_plan(self._trunk, file).head.token_ids or ()
+                    ids = self._choose_vocabulary(counts, ends, before)
                     return head_from_file(self._trunk, file, ids, device)
+            ids = self._choose_vocabulary(counts, ends)
             self._observer.note("fitting the head's projection")
             settings = self._settings
             projection = fit_projection(
                 self._trunk, self._texts, longest=settings.longest, threads=settings.threads
             )
             return new_head(self._trunk, ids, device, projection)
+
+    def _choose_vocabulary(
+        self, counts: NDArray[np.int64], ends: Iterable[int], before: Iterable[int] = ()
+    ) -> NDArray[np.int32]:
+        return choose_vocabulary(
+            counts,
+            most=self._settings.draft_vocabulary,
+            coverage=self._settings.coverage,
+            always=ends,
+            before=before,
+        )
 
     def _resume(self, state: dict[str, Any]) -> None:
         identity = self._settings.identity()
