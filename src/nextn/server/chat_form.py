@@ -13,6 +13,7 @@ from nextn.sampling.limited_part import PartLimit
 from nextn.server.errors import ApiError, bad_field
 from nextn.text.dialects import Dialect, Tool
 from nextn.text.dialects.grammar import answer_grammar, call_grammar, terms
+from nextn.text.dialects.tools import ToolSchemaError
 
 if TYPE_CHECKING:
     from nextn.model import Model
@@ -44,6 +45,10 @@ def chat_constraint(
             _find_fault(model, request)
             raise
         return _with_budget(model, request, form, opened)
+    except ToolSchemaError as error:
+        names = [tool["function"]["name"] for tool in request.tools]
+        field = f"tools[{names.index(error.tool)}].function.parameters"
+        raise ApiError(400, f"{field}: {error}", field=field, code="invalid_value") from error
     except RequestError as error:
         # Its message begins with the name of the field.
         name = str(error).split(maxsplit=1)[0].rstrip(":")

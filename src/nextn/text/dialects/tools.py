@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nextn.errors import RequestError
+
 NAME = re.compile(r"[A-Za-z0-9_.:/-]*")
 """Characters of a tool's name, as models write it."""
 
@@ -47,21 +49,32 @@ class Tool:
         return next((schema for name, schema, _ in self.properties() if name == parameter), None)
 
     def properties(self) -> list[tuple[str, Any, bool]]:
-        """The parameters with a schema: name, schema and whether it is required."""
-        return properties_of(self.parameters)
+        """The parameters with a schema: name, schema and whether it is required.
+
+        Each schema can be read alone: it has the definitions of the whole, and is what it refers
+        to.
+        """
+        properties = self.parameters.get("properties")
+        required = self.parameters.get("required")
+        if not isinstance(properties, Mapping):
+            return []
+        needed = required if isinstance(required, list) else []
+        return [
+            (key, _alone(value, self.parameters), key in needed)
+            for key, value in properties.items()
+        ]
 
 
-def properties_of(schema: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
-    """The properties of an object's schema: name, schema and whether it is required.
+class ToolSchemaError(RequestError):
+    """The schema of a tool cannot become a grammar.
 
-    Each schema can be read alone: it has the definitions of the whole, and is what it refers to.
+    Attributes:
+        tool: its name.
     """
-    properties = schema.get("properties")
-    required = schema.get("required")
-    if not isinstance(properties, Mapping):
-        return []
-    needed = required if isinstance(required, list) else []
-    return [(key, _alone(value, schema), key in needed) for key, value in properties.items()]
+
+    def __init__(self, tool: str, reason: str) -> None:
+        super().__init__(reason)
+        self.tool = tool
 
 
 def _alone(schema: Any, whole: Mapping[str, Any]) -> Any:
