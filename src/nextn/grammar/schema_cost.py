@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import unquote
 
 from nextn.errors import RequestError
+from nextn.text.schemas import pointed_at
 
 MAX_SCHEMA_DEPTH = 64
 """Most JSON values inside each other in a schema."""
@@ -145,15 +145,10 @@ class _Meeting:
         return found
 
     def _target(self, reference: str) -> Any:
-        """What a JSON pointer (RFC 6901) leads to."""
-        head, *path = unquote(reference).split("/")
-        found = self._whole
-        for step in path:
-            step = step.replace("~1", "/").replace("~0", "~")
-            if head != "#" or not isinstance(found, Mapping) or step not in found:
-                raise _UnclearError
-            found = found[step]
-            self._check_base(found)
-        if head != "#":
-            raise _UnclearError
-        return found
+        try:
+            path = pointed_at(self._whole, reference)
+        except LookupError as error:
+            raise _UnclearError from error
+        for place in path:
+            self._check_base(place)
+        return path[-1]

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import unquote
 
 from nextn.errors import shown
 from nextn.text.dialects.base import Term
 from nextn.text.dialects.parameter_values import text_up_to, types_of
 from nextn.text.dialects.tools import Tool, ToolSchemaError
+from nextn.text.schemas import merged, pointed_at
 
 MAX_RULES = 5000
 """Most rules for the values of all tools."""
 
 _MOST_REFERENCES = 16
-"""References that lead to each other are followed so often, and allOf within allOf as well."""
+"""References that lead to each other are followed so often."""
 
 _SCALARS = {
     "integer": "/-?(0|[1-9][0-9]*)/",
@@ -59,6 +59,7 @@ class ValueRules:
         self._written_key = written_key
         self._made = 0
         self._tool = Tool("")
+        self._whole: Mapping[str, Any] = {}
         self._named: dict[str, str] = {}
         self._waiting: deque[tuple[str, Any]] = deque()
 
@@ -69,6 +70,7 @@ class ValueRules:
             ToolSchemaError: a reference leads nowhere, or there are too many rules.
         """
         self._tool, self._named = tool, {}
+        self._whole = {"type": "object", **tool.parameters}
         name = self._rule({"$ref": "#"})
         # One after the other: definitions may lead to each other in a long chain.
         while self._waiting:
@@ -109,34 +111,16 @@ class ValueRules:
             if not isinstance(following, str):
                 return schema, reference
             reference = following
-            schema = self._pointed_at(reference)
+            try:
+                schema = pointed_at(self._whole, reference)[-1]
+            except LookupError as error:
+                raise self._leads_to_nothing(error) from error
         raise self._error(f"$ref {shown(reference)} leads to itself")
-
-    def _pointed_at(self, reference: str) -> Any:
-        """What a JSON pointer (RFC 6901) leads to."""
-        head, *path = unquote(reference).split("/")
-        found: Any = {"type": "object", **self._tool.parameters}
-        for step in path:
-            step = step.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, list) and step.isdecimal() and int(step) < len(found):
-                found = found[int(step)]
-            elif isinstance(found, Mapping) and step in found:
-                found = found[step]
-            else:
-                head = ""
-        if head != "#":
-            raise self._error(f"$ref {shown(reference)} leads to nothing in the schema")
-        return found
 
     def _body(self, schema: Mapping[str, Any]) -> str:
         """What stands in the rule for a schema that is no reference."""
-        for _ in range(_MOST_REFERENCES):
-            if not isinstance(schema.get("allOf"), list):
-                break
-            others = {key: value for key, value in schema.items() if key != "allOf"}
-            schema = self._merged(others, *schema["allOf"])
-        else:
-            raise self._error("allOf leads to itself")
+        if isinstance(schema.get("allOf"), list):
+            schema = self._merged(schema)
         values = [schema["const"]] if "const" in schema else schema.get("enum")
         if isinstance(values, list):
             if not values:
@@ -151,17 +135,14 @@ class ValueRules:
         return " | ".join(self._kind(kind, schema) for kind in kinds)
 
     def _merged(self, *schemas: Any) -> dict[str, Any]:
-        """One schema for values that fit all; where they differ, the last one counts."""
-        merged: dict[str, Any] = {}
-        for schema in schemas:
-            for key, value in self._target(schema)[0].items():
-                before = merged.get(key)
-                if isinstance(before, Mapping) and isinstance(value, Mapping):
-                    value = {**before, **value}
-                elif key in ("required", "allOf") and isinstance(before, list):
-                    value = [*before, *(value if isinstance(value, list) else ())]
-                merged[key] = value
-        return merged
+        """One schema for values that fit all."""
+        try:
+            return merged(*schemas, whole=self._whole)
+        except LookupError as error:
+            raise self._leads_to_nothing(error) from error
+
+    def _leads_to_nothing(self, error: LookupError) -> ToolSchemaError:
+        return self._error(f"$ref {error} leads to nothing in the schema")
 
     def _kind(self, kind: str, schema: Mapping[str, Any]) -> str:
         """The term for values of one type."""
