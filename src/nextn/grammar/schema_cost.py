@@ -17,9 +17,9 @@ MAX_SCHEMA_DEPTH = 64
 """Most JSON values inside each other in a schema."""
 
 MAX_BRANCHES = 1_000_000
-"""Largest product of the branches of patterns that one text has to match. Among random patterns and
-some made to be slow, none within it took more than a fifth of a second, and some that are a hundred
-times beyond it took three seconds."""
+"""Largest product of the branches of patterns that one text has to match. Of thousands of random
+patterns and some made to be slow, none within it took more than a fifth of a second; some that are
+thirty times beyond took more than a second."""
 
 _MOST_REFERENCES = 32
 """References inside each other that are followed."""
