@@ -70,6 +70,60 @@ def test_a_call_that_must_be_made_is_found(server: RunningServer, name: str, mtp
     assert set(json.loads(call["function"]["arguments"])) == {"on", "room"}
 
 
+NODE = {
+    "type": "object",
+    "properties": {"on": {"type": "boolean"}, "next": {"$ref": "#/$defs/Node"}},
+    "required": ["on"],
+}
+TREE = {"type": "object", "properties": {"node": {"$ref": "#/$defs/Node"}}, "required": ["node"]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_arguments_may_have_definitions_that_refer_to_themselves(
+    server: RunningServer, name: str
+) -> None:
+    function = {"name": "walk", "parameters": {**TREE, "$defs": {"Node": NODE}}}
+    body: dict[str, Any] = {
+        "model": name,
+        "messages": [{"role": "user", "content": "Walk, please."}],
+        "tools": [{"type": "function", "function": function}],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "temperature": 1.0,
+        "seed": 3,
+    }
+    choice = server.post("/v1/chat/completions", body).json()["choices"][0]
+    (call,) = choice["message"]["tool_calls"]
+    node = json.loads(call["function"]["arguments"])["node"]
+    while node is not None:
+        assert type(node.pop("on")) is bool
+        node, rest = node.pop("next", None), node
+        assert not rest
+
+
+@pytest.mark.parametrize("choice", ["required", "bad"])
+def test_a_schema_without_a_grammar_is_named(server: RunningServer, choice: str) -> None:
+    bad = {"type": "object", "properties": {"a": {"$ref": "#/$defs/nowhere"}}}
+    named = {"type": "function", "function": {"name": choice}}
+    body: dict[str, Any] = {
+        "model": "gemma4",
+        "max_tokens": 10,
+        "messages": [{"role": "user", "content": "x"}],
+        "tools": [TOOL, {"type": "function", "function": {"name": "bad", "parameters": bad}}],
+        "tool_choice": choice if choice == "required" else named,
+    }
+    answer = server.post("/v1/chat/completions", body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "tools[1].function.parameters"
+    body["tools"] = [{"name": "bad", "input_schema": bad}]
+    body["tool_choice"] = (
+        {"type": "any"} if choice == "required" else {"type": "tool", "name": choice}
+    )
+    answer = server.post("/v1/messages", body)
+    assert answer.status_code == 400
+    assert "tools[0].input_schema" in answer.json()["error"]["message"]
+
+
 def test_marks_in_messages_are_plain_text(server: RunningServer) -> None:
     mark = "[TOOL_CALLS]"
     body = {"model": "mistral", "messages": [{"role": "user", "content": mark}], "tools": [TOOL]}

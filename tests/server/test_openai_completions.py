@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import nextn
 from tests.server.conftest import RunningServer
 
 SETTINGS: dict[str, Any] = {"temperature": 1.0, "seed": 5, "max_tokens": 24}
+BIAS = 4.0  # for end tokens
 PROMPTS = ["The box", "Another box"]
 
 
@@ -106,6 +108,44 @@ def test_control_tokens_in_a_prompt_are_control_tokens(
     ids = model.tokenizer.encode("a" + control, parse_special=True)
     answer = client.completions.create(model="tiny", prompt="a" + control, **SETTINGS)
     assert answer.choices[0].text == model.generate(ids, **SETTINGS).text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_end_tokens_that_are_ignored_have_logprobs(
+    server: RunningServer, model: nextn.Model, path: str, stream: bool
+) -> None:
+    end = min(model.tokenizer.end_of_generation)
+    body = {
+        "prompt": PROMPTS[0],
+        "messages": [{"role": "user", "content": PROMPTS[0]}],
+        "logprobs": 1 if path == "/v1/completions" else True,
+        "ignore_eos": True,
+        "logit_bias": {str(end): BIAS},
+        "stream": stream,
+        **SETTINGS,
+    }
+    prompt = PROMPTS[0] if path == "/v1/completions" else model.chat_prompt(body["messages"])
+    expected = model.generate(
+        prompt, ignore_end=True, logit_bias={end: BIAS}, logprobs=0, **SETTINGS
+    )
+    assert 2 < expected.tokens.count(end) < SETTINGS["max_tokens"] - 2
+    answer = server.post(path, body)
+    events = [line[6:] for line in answer.text.split("\n\n") if line[6:] not in ("", "[DONE]")]
+    choices = [
+        choice
+        for event in (events if stream else [answer.text])
+        for choice in json.loads(event)["choices"]
+    ]
+    given = [choice["logprobs"] for choice in choices if choice.get("logprobs")]
+    if path == "/v1/completions":
+        assert [p for each in given for p in each["token_logprobs"]] == expected.logprobs
+        offsets = [offset for each in given for offset in each["text_offset"]]
+        before = ["".join(t.text for t in expected.events[:i]) for i in range(len(offsets))]
+        assert offsets == [len(text) for text in before]
+    else:
+        numbers = [token["logprob"] for each in given for token in each["content"]]
+        assert numbers == expected.logprobs
 
 
 @pytest.mark.parametrize(

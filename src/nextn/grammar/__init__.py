@@ -5,10 +5,10 @@ The work is done by llguidance, which is imported when the first constraint is m
 
 from __future__ import annotations
 
+from nextn.grammar.schema_cost import check_schema
 from nextn.grammar.specification import (
     GRAMMAR_SETTINGS,
     Specification,
-    check_schema,
     specification_from_settings,
 )
 

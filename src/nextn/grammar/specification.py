@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from nextn.errors import RequestError, shown
+from nextn.grammar.schema_cost import check_schema
 
 GRAMMAR_SETTINGS = ("response_format", "json_schema", "grammar", "regex", "grammar_after")
 """Settings that `specification_from_settings` reads."""
@@ -19,11 +20,8 @@ MAX_LENGTH = {"json_schema": 256 << 10, "regex": 16 << 10, "lark": 64 << 10, "gb
 MAX_MARKER = 256
 """Longest `grammar_after`, in characters."""
 
-MAX_SCHEMA_DEPTH = 64
-"""Most JSON values inside each other in a schema."""
-
-MAX_PATTERNS = 8
-"""Most patterns that one text may have to match."""
+MAX_INTERSECTIONS = 8
+"""Most times that a grammar may ask for two terminals at once."""
 
 Kind: TypeAlias = Literal["json_schema", "regex", "lark", "gbnf"]
 
@@ -108,47 +106,13 @@ def _json_schema(value: Any, field: str = "json_schema") -> Specification:
     return Specification("json_schema", text, field)
 
 
-def check_schema(field: str, schema: Any) -> None:
-    """Refuse schemas that take for ever: deep ones, and many patterns that one text has to match.
-
-    That two patterns have a text in common is found out by a search whose time grows exponentially
-    with their number.
-
-    Raises:
-        RequestError: it is such a schema; its message begins with `field`.
-    """
-    level = [schema]
-    keywords: set[str] = set()
-    patterns: set[str] = set()
-    for _ in range(MAX_SCHEMA_DEPTH):
-        inner: list[Any] = []
-        for value in level:
-            if isinstance(value, Mapping):
-                inner += value.values()
-                keywords.update(str(key) for key in value)
-                if isinstance(value.get("pattern"), str):
-                    patterns.add(value["pattern"])
-            elif isinstance(value, list | tuple):
-                inner += value
-        level = inner
-        if not level:
-            break
-    else:
-        raise RequestError(f"{field}: more than {MAX_SCHEMA_DEPTH} levels; make it flatter")
-    if len(patterns) > MAX_PATTERNS and keywords & {"allOf", "$ref"}:
-        raise RequestError(
-            f"{field}: {len(patterns)} different patterns; beside allOf and $ref up to "
-            f"{MAX_PATTERNS} are allowed"
-        )
-
-
 def _check_lark(text: str) -> None:
     """Refuse grammars that take for ever, also by a schema inside: see `check_schema`."""
     if text.lstrip().startswith("{"):
         raise RequestError("grammar is JSON, not GBNF or Lark; give a JSON schema as json_schema")
-    if text.count("&") > MAX_PATTERNS:
+    if text.count("&") > MAX_INTERSECTIONS:
         raise RequestError(
-            f"grammar: {text.count('&')} times '&'; up to {MAX_PATTERNS} are allowed"
+            f"grammar: {text.count('&')} times '&'; up to {MAX_INTERSECTIONS} are allowed"
         )
     for match in _INLINE_SCHEMA.finditer(text):
         try:

@@ -27,6 +27,7 @@ from nextn.server.anthropic_types import (
     TextBlock,
     ThinkingBlock,
     ThinkingDisabled,
+    ThinkingEnabled,
     TokenCount,
     ToolResult,
     ToolUse,
@@ -105,6 +106,9 @@ def chat_request(body: CountTokensRequest) -> ChatRequest:
         parallel_tool_calls=not getattr(choice, "disable_parallel_tool_use", False),
         template=_variables(body),
         writing=_writing(body) if isinstance(body, MessagesRequest) else Writing(),
+        reasoning_budget=(
+            body.thinking.budget_tokens if isinstance(body.thinking, ThinkingEnabled) else None
+        ),
     )
 
 

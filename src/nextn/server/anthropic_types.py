@@ -89,7 +89,7 @@ class ChooseNone(msgspec.Struct, kw_only=True, tag_field="type", tag="none"):
 
 
 class ThinkingEnabled(msgspec.Struct, kw_only=True, tag_field="type", tag="enabled"):
-    """The model thinks, if it can; the budget is not enforced."""
+    """The model thinks, if it can; after so many tokens it is made to answer."""
 
     budget_tokens: Annotated[int, Meta(ge=1)]
 

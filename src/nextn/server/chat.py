@@ -56,6 +56,8 @@ class ChatRequest:
         parallel_tool_calls: whether there may be several calls in an answer.
         template: further variables of the chat template, such as `enable_thinking`.
         writing: how the answer is written.
+        reasoning_budget: most tokens of the reasoning, which is then brought to its end; None for
+            no limit. A model that does not think has none.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -64,6 +66,7 @@ class ChatRequest:
     parallel_tool_calls: bool = True
     template: Mapping[str, Any] = field(default_factory=dict)
     writing: Writing = field(default_factory=Writing)
+    reasoning_budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 from nextn.errors import RequestError
 from nextn.grammar import Specification, check_schema, specification_from_settings
+from nextn.sampling.limited_part import PartLimit
 from nextn.server.errors import ApiError, bad_field
 from nextn.text.dialects import Dialect, Tool
 from nextn.text.dialects.grammar import answer_grammar, call_grammar, terms
+from nextn.text.dialects.tools import ToolSchemaError
 
 if TYPE_CHECKING:
     from nextn.model import Model
@@ -36,16 +38,41 @@ def chat_constraint(
     try:
         specification = _specification(model, request, tools, opened)
         if specification is None:
-            return None
+            return _with_budget(model, request, None, opened)
         try:
-            return model.grammars.compile(specification)
+            form = model.grammars.compile(specification)
         except RequestError:
             _find_fault(model, request)
             raise
+        return _with_budget(model, request, form, opened)
+    except ToolSchemaError as error:
+        names = [tool["function"]["name"] for tool in request.tools]
+        field = f"tools[{names.index(error.tool)}].function.parameters"
+        raise ApiError(400, f"{field}: {error}", field=field, code="invalid_value") from error
     except RequestError as error:
         # Its message begins with the name of the field.
         name = str(error).split(maxsplit=1)[0].rstrip(":")
         raise ApiError(400, str(error), field=name, code="invalid_value") from error
+
+
+def _with_budget(
+    model: Model, request: ChatRequest, form: ConstraintSource | None, opened: bool
+) -> ConstraintSource | None:
+    """The form of an answer whose reasoning ends at its budget."""
+    marks = model.chat_encoder.dialect.reasoning_marks
+    if request.reasoning_budget is None or marks is None:
+        return form
+    return PartLimit(
+        vocab_size=model.executor.vocab_size,
+        most=request.reasoning_budget,
+        begin=b"" if opened else marks.begin.encode(),
+        end=marks.end.encode(),
+        closing=tuple(
+            model.tokenizer.encode(marks.end, add_special=False, parse_special=True, continues=True)
+        ),
+        spell=model.tokenizer.token_bytes,
+        inner=form,
+    )
 
 
 def _find_fault(model: Model, request: ChatRequest) -> None:

@@ -60,6 +60,7 @@ class ChatCompletionRequest(WritingFields, kw_only=True):
 
     Attributes:
         chat_template_kwargs: further variables for the chat template.
+        thinking_budget_tokens: most tokens of the reasoning, in llama.cpp's words; -1 for no limit.
     """
 
     messages: list[Message]
@@ -71,6 +72,7 @@ class ChatCompletionRequest(WritingFields, kw_only=True):
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: ReasoningEffort | None = None
+    thinking_budget_tokens: Annotated[int, Meta(ge=-1)] | None = None
 
     def chat_request(self) -> ChatRequest:
         """What is asked for.
@@ -83,7 +85,7 @@ class ChatCompletionRequest(WritingFields, kw_only=True):
         limit = self.max_completion_tokens
         if limit == 0:
             raise bad_field("max_completion_tokens", "is 0; allowed: an integer from 1, or -1")
-        choice = self.tool_choice
+        choice, budget = self.tool_choice, self.thinking_budget_tokens
         template = {**effort_variables(self.reasoning_effort), **(self.chat_template_kwargs or {})}
         return ChatRequest(
             messages=template_messages(self.messages),
@@ -95,6 +97,7 @@ class ChatCompletionRequest(WritingFields, kw_only=True):
                 logprobs=(self.top_logprobs or 0) if self.logprobs else None,
                 max_tokens=limit,
             ),
+            reasoning_budget=None if budget == -1 else budget,
         )
 
 

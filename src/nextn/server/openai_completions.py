@@ -22,6 +22,7 @@ from nextn.server.openai_types import (
     Metrics,
     NextnAnswer,
     Usage,
+    ends_text,
     origins,
     say_besides,
     wants_origins,
@@ -184,7 +185,7 @@ class _Answers:
             return tokenizer.token_bytes(token).decode(errors="replace")
 
         for token in tokens:
-            if token.logprob is not None and token.id not in tokenizer.end_of_generation:
+            if token.logprob is not None and not ends_text(token, tokenizer):
                 result.tokens.append(spelled(token.id))
                 result.token_logprobs.append(token.logprob)
                 # Tokens that are spelled alike share a place; the most probable one has it.

@@ -13,8 +13,9 @@ from nextn.server.chat import ChatDelta, ChatRequest, ChatStream, open_chat
 from nextn.server.errors import bad_field, named_as, to_api_error
 from nextn.server.openai_chat import effort_variables
 from nextn.server.openai_messages import call_arguments, content_text
-from nextn.server.openai_types import TokenLogprob, logprobs_of
+from nextn.server.openai_types import logprobs_of
 from nextn.server.operation import Call, Family, Operation, json_response
+from nextn.server.part_tokens import PartTokens
 from nextn.server.responses_items import OutputItems
 from nextn.server.responses_types import (
     IncompleteDetails,
@@ -33,7 +34,6 @@ from nextn.server.responses_types import (
 )
 from nextn.server.streaming import EventStream, closed_when_left, sse
 from nextn.server.writing import Writing
-from nextn.text.dialects import Text
 
 _NAMES = {
     "tools[*].function.name": "tools[*].name",
@@ -177,7 +177,7 @@ class _Answer:
     def __init__(self, body: ResponsesRequest, stream: ChatStream) -> None:
         self._stream = stream
         self._logprobs = wants_logprobs(body)
-        self._pending: list[TokenLogprob] = []
+        self._tokens = PartTokens()
         self._items = OutputItems()
         self._sent = 0
         self._response = ResponseObject(
@@ -228,15 +228,11 @@ class _Answer:
 
     def _grow(self, delta: ChatDelta) -> Iterator[ResponseEvent]:
         """What a delta changes; each event shows the items as they are when it is made."""
-        if self._logprobs:
-            tokenizer = self._stream.loaded.model.tokenizer
-            self._pending += logprobs_of(delta.tokens, tokenizer).content
+        tokenizer = self._stream.loaded.model.tokenizer
+        self._tokens.add(delta.tokens if self._logprobs else [])
         for part in delta.parts:
-            # The next piece of text has them: a token may have its text in a later delta.
-            logprobs = self._pending if isinstance(part, Text) else []
+            logprobs = logprobs_of(self._tokens.of(part), tokenizer).content
             yield from self._items.add(part, logprobs)
-            if logprobs:
-                self._pending = []
 
     def _finish(self) -> Iterator[ResponseEvent]:
         complete = self._stream.finish_reason != "length"

@@ -81,10 +81,10 @@ class Logprobs(msgspec.Struct, kw_only=True):
 
 
 def logprobs_of(tokens: list[Token], tokenizer: Tokenizer) -> Logprobs:
-    """Log probabilities of tokens that were asked for them; end tokens are left out."""
+    """Log probabilities of tokens that were asked for them."""
     content = []
     for token in tokens:
-        if token.logprob is None or token.id in tokenizer.end_of_generation:
+        if token.logprob is None or ends_text(token, tokenizer):
             continue
         alternatives = [_alternative(tokenizer, *pair) for pair in token.top_logprobs]
         own = tokenizer.token_bytes(token.id)
@@ -97,6 +97,14 @@ def logprobs_of(tokens: list[Token], tokenizer: Tokenizer) -> Logprobs:
             )
         )
     return Logprobs(content=content)
+
+
+def ends_text(token: Token, tokenizer: Tokenizer) -> bool:
+    """Whether it is an end token that ended the text, which has no log probability in answers.
+
+    One that was ignored is a token of the text like any other.
+    """
+    return token.finish_reason == "stop" and token.id in tokenizer.end_of_generation
 
 
 def _alternative(tokenizer: Tokenizer, token: int, logprob: float) -> TopLogprob:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -155,6 +156,112 @@ def test_schemas_may_refer_to_definitions(grammars: Grammars) -> None:
         assert parse(dialect, good, tools=[tool]).values == [
             ("go", {"to": {"x": 1}, "how": "fast"})
         ]
+
+
+POINT = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+REFERENCES: dict[str, tuple[dict[str, Any], Any, Any]] = {
+    "another property": (
+        {
+            "properties": {
+                "a": {"type": "array", "items": POINT},
+                "b": {"$ref": "#/properties/a/items"},
+            },
+            "required": ["a", "b"],
+        },
+        {"a": [{"x": 1}], "b": {"x": 2}},
+        {"a": [{"x": 1}], "b": {"x": "2"}},
+    ),
+    "the root as a case": (
+        {
+            "properties": {"c": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "n": {"const": 1}},
+            "required": ["c", "n"],
+        },
+        {"c": {"c": None, "n": 1}, "n": 1},
+        {"c": {"c": None, "n": 2}, "n": 1},
+    ),
+    "the root in a list": (
+        {"properties": {"c": {"type": "array", "items": {"$ref": "#"}}}, "required": ["c"]},
+        {"c": [{"c": []}, {"c": []}]},
+        {"c": [3]},
+    ),
+    "a root that refers": (
+        {"$ref": "#/$defs/Point", "$defs": {"Point": POINT}},
+        {"x": 1},
+        {"x": [1]},
+    ),
+    "a root of two": (
+        {
+            "allOf": [{"$ref": "#/$defs/Point"}, {"$ref": "#/$defs/More"}],
+            "$defs": {
+                "Point": POINT,
+                "More": {"properties": {"y": {"type": "integer"}}, "required": ["y"]},
+            },
+        },
+        {"x": 1, "y": 2},
+        {"x": 1},
+    ),
+    "all of beside properties": (
+        {
+            "properties": {"a": {"type": "integer"}},
+            "allOf": [{"properties": {"b": {"type": "integer"}}, "required": ["b"]}],
+        },
+        {"a": 1, "b": 2},
+        {"a": 1},
+    ),
+    "a string by a reference": (
+        {
+            "properties": {"a": {"allOf": [{"$ref": "#/$defs/Code"}], "description": "d"}},
+            "required": ["a"],
+            "$defs": {"Code": {"type": "string", "enum": ["1", "b"]}},
+        },
+        {"a": "1"},
+        {"a": "2"},
+    ),
+}
+
+
+@EACH
+@pytest.mark.parametrize("name", REFERENCES)
+def test_arguments_fit_what_a_schema_refers_to(
+    grammars: Grammars, dialect: Dialect, name: str
+) -> None:
+    parameters, good, bad = REFERENCES[name]
+    tool = Tool("go", "", {"type": "object", **parameters})
+    text = dialect.calls.write([("go", good)])
+    assert grammars.accepts(grammars.start(dialect, tool), text)
+    assert parse(dialect, text, tools=[tool]).values == [("go", good)]
+    assert not grammars.accepts(grammars.start(dialect, tool), dialect.calls.write([("go", bad)]))
+
+
+@EACH
+def test_large_definitions_that_many_parameters_refer_to_take_no_time(
+    grammars: Grammars, dialect: Dialect
+) -> None:
+    large = {"anyOf": [{"$ref": "#/$defs/Code"}, {"enum": ["x" * 100] * 1000}]}
+    cases = {"anyOf": [{"$ref": "#/$defs/Large"}] * 1000}
+    parameters = {
+        "type": "object",
+        "properties": {f"p{i}": cases if i % 2 else {"$ref": "#/$defs/Large"} for i in range(300)},
+        "$defs": {"Code": {"type": "string"}, "Large": large},
+    }
+    started = time.process_time()
+    with suppress(RequestError):
+        grammars.start(dialect, Tool("go", "", parameters))
+    assert time.process_time() - started < 5.0
+
+
+@EACH
+def test_a_case_that_refers_to_a_string_is_one(dialect: Dialect) -> None:
+    code = {"anyOf": [{"$ref": "#/$defs/Code"}, {"type": "null"}]}
+    parameters = {
+        "type": "object",
+        "properties": {"a": code},
+        "$defs": {"Code": {"type": "string"}},
+    }
+    tool = Tool("go", "", parameters)
+    for value in ("123", None):
+        text = dialect.calls.write([("go", {"a": value})])
+        assert parse(dialect, text, tools=[tool]).values == [("go", {"a": value})]
 
 
 @EACH

@@ -110,3 +110,14 @@ def test_calls_that_the_dialect_writes_are_read(dialect: Dialect, data: st.DataO
 
 def test_names_of_dialects_are_their_own() -> None:
     assert len({each.name for each in DIALECTS}) == len(DIALECTS)
+
+
+@pytest.mark.parametrize(
+    "dialect", [each for each in REASONING if each.reasoning_marks], ids=lambda each: each.name
+)
+def test_the_marks_of_reasoning_are_those_that_the_parser_knows(dialect: Dialect) -> None:
+    marks = dialect.reasoning_marks
+    assert marks is not None
+    text = f"{marks.begin}a thought{marks.end}{dialect.calls.answer_mark}an answer"
+    parsed = parse(dialect, text)
+    assert (parsed.reasoning.strip(), parsed.text.strip()) == ("a thought", "an answer")

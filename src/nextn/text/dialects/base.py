@@ -26,10 +26,12 @@ class CallFormat(ABC):
     Attributes:
         always: whether it has to parse texts without calls, too.
         answer_mark: what stands before an answer that is no call; "" if nothing does.
+        reasoning: how reasoning is written, if `parse` covers it.
     """
 
     always: ClassVar[bool] = False
     answer_mark: ClassVar[str] = ""
+    reasoning: ClassVar[ReasoningMarks | None] = None
 
     @property
     @abstractmethod
@@ -129,6 +131,11 @@ class Dialect:
         """
         reasoning = (self.reasoning.begin, self.reasoning.end) if self.reasoning else ()
         return frozenset((*reasoning, *(self.calls.marks if tools else ())))
+
+    @property
+    def reasoning_marks(self) -> ReasoningMarks | None:
+        """What stands around reasoning at the begin of a text; None if the model writes none."""
+        return self.reasoning or self.calls.reasoning
 
     def opened_by(self, opening: str) -> bool:
         """Whether the end of a prompt opens the reasoning."""

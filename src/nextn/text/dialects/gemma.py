@@ -8,23 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from nextn.text.dialects.base import Call, CallFormat, Term, as_json
+from nextn.text.dialects.gemma_rules import ValueRules
 from nextn.text.dialects.json_calls import choice
 from nextn.text.dialects.json_values import MAX_DEPTH, MAX_KEY, read_value
 from nextn.text.dialects.output import Output
-from nextn.text.dialects.parameter_values import text_up_to, types_of
 from nextn.text.dialects.reader import Steps
-from nextn.text.dialects.tools import MAX_NAME, NAME, Tool, is_name, properties_of
+from nextn.text.dialects.tools import MAX_NAME, NAME, Tool, is_name
 
 _KEY = re.compile(r'[^:,{}\[\]<>"\s]*')
-
-_SCALARS = {
-    "integer": "/-?(0|[1-9][0-9]*)/",
-    "number": r"/-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/",
-    "boolean": '("true" | "false")',
-    "null": '"null"',
-}
-_MAX_RULE_DEPTH = 8
-"""Deepest nesting of a schema that grammar rules keep to; what is deeper is text."""
 
 
 @dataclass(frozen=True)
@@ -152,64 +143,23 @@ class GemmaCalls(CallFormat):
         if isinstance(value, Mapping):
             # Sorted, as the template does it.
             items = sorted(value.items(), key=lambda item: item[0].lower())
-            return f"{{{','.join(f'{key}:{self._written(each)}' for key, each in items)}}}"
+            pairs = (f"{self._written_key(key)}:{self._written(each)}" for key, each in items)
+            return f"{{{','.join(pairs)}}}"
         if isinstance(value, list | tuple):
             return f"[{','.join(self._written(each) for each in value)}]"
         return as_json(value)
 
+    def _written_key(self, key: str) -> str:
+        """A key as it can be read again: between marks if it is no plain word."""
+        plain = _KEY.fullmatch(key) and 0 < len(key) <= MAX_KEY
+        return key if plain else f"{self.quote}{key}{self.quote}"
+
     def grammar(self, tools: Sequence[Tool], term: Term, *, several: bool) -> str:
         """See `CallFormat.grammar`."""
-        rules: list[str] = []
+        values = ValueRules(term, self.quote, self._written, self._written_key)
         calls = [
-            f"{term(f'{self.begin}call:{tool.name}')} "
-            f"{self._rule({'type': 'object', **tool.parameters}, term, rules)} {term(self.end)}"
+            f"{term(f'{self.begin}call:{tool.name}')} {values.arguments(tool)} {term(self.end)}"
             for tool in tools
         ]
         start = f"calls: {'call+' if several else 'call'}"
-        return "\n".join([start, choice(calls), *rules])
-
-    def _rule(self, schema: Any, term: Term, rules: list[str], depth: int = 0) -> str:
-        """The name of a rule for values of a schema.
-
-        Types, enumerations, properties and items are kept to; what else a schema may say is not.
-        """
-        name = f"v_{len(rules)}"
-        rules.append("")  # keeps the number; others are made for parts of the schema
-        schema = schema if isinstance(schema, Mapping) else {}
-        types = types_of(schema) or {"string"}
-        fixed = [schema["const"]] if "const" in schema else schema.get("enum")
-        if isinstance(fixed, list):
-            rule = f"{name}: {' | '.join(term(self._written(value)) for value in fixed)}"
-        else:
-            kinds = [self._kind(kind, schema, term, rules, depth) for kind in sorted(types)]
-            rule = f"{name}: {' | '.join(kinds)}"
-        rules[int(name[2:])] = rule
-        return name
-
-    def _kind(self, kind: str, schema: Any, term: Term, rules: list[str], depth: int) -> str:
-        """The term for values of one type."""
-        if depth < _MAX_RULE_DEPTH and kind == "object":
-            return self._object(schema, term, rules, depth)
-        if depth < _MAX_RULE_DEPTH and kind == "array":
-            item = self._rule(schema.get("items", {}), term, rules, depth + 1)
-            return f"{term('[')} ({item} ({term(',')} {item})*)? {term(']')}"
-        if kind in _SCALARS:
-            return _SCALARS[kind]
-        name = f"v_{len(rules)}"
-        rules.append(text_up_to(name, self.quote, term))
-        return f"{term(self.quote)} {name}"
-
-    def _object(self, schema: Any, term: Term, rules: list[str], depth: int) -> str:
-        """The term for an object: its properties in order, with commas between those given."""
-        properties = sorted(properties_of(schema), key=lambda each: each[0].lower())
-        first = rest = term("}")
-        for key, value, required in reversed(properties):
-            given = f"{term(f'{key}:')} {self._rule(value, term, rules, depth + 1)}"
-            name = f"o_{len(rules)}"
-            skip_first, skip_rest = ("", "") if required else (f" | {first}", f" | {rest}")
-            rules.append(
-                f"{name}f: {given} {rest}{skip_first}\n"
-                f"{name}r: {term(',')} {given} {rest}{skip_rest}"
-            )
-            first, rest = f"{name}f", f"{name}r"
-        return f"{term('{')} {first}"
+        return "\n".join([start, choice(calls), *values.rules])

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nextn.text.dialects.base import Call, CallFormat, Term, as_json
+from nextn.text.dialects.base import Call, CallFormat, ReasoningMarks, Term, as_json
 from nextn.text.dialects.json_calls import choice, json_rule
 from nextn.text.dialects.output import Output
 from nextn.text.dialects.parameter_values import text_up_to
@@ -33,6 +33,9 @@ class HarmonyCalls(CallFormat):
 
     always: ClassVar[bool] = True
     answer_mark: ClassVar[str] = f"{_CHANNEL}final{_MESSAGE}"
+    reasoning: ClassVar[ReasoningMarks | None] = ReasoningMarks(
+        f"{_CHANNEL}analysis{_MESSAGE}", f"{_ENDS[0]}{_START}assistant"
+    )
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -110,9 +113,9 @@ class HarmonyCalls(CallFormat):
 
     def _analysis(self, term: Term) -> list[str]:
         """Rules for a message with reasoning."""
-        after = f"{_ENDS[0]}{_START}assistant"
-        head = term(f"{_CHANNEL}analysis{_MESSAGE}")
-        return [f"analysis: {head} thought", text_up_to("thought", after, term)]
+        assert self.reasoning is not None
+        head = term(self.reasoning.begin)
+        return [f"analysis: {head} thought", text_up_to("thought", self.reasoning.end, term)]
 
 
 _HEADS = (_START, _CHANNEL, _CONSTRAIN, _MESSAGE)

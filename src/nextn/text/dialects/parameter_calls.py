@@ -13,9 +13,12 @@ from nextn.text.dialects.json_values import MAX_KEY
 from nextn.text.dialects.output import Output
 from nextn.text.dialects.parameter_values import json_of, string_only, value_rule, written
 from nextn.text.dialects.reader import Steps
-from nextn.text.dialects.tools import MAX_NAME, NAME, Tool, is_name
+from nextn.text.dialects.tools import MAX_NAME, NAME, Tool, ToolSchemaError, is_name
 
 _KEY = re.compile(r'[^<>"\n]*')
+
+_MAX_RULES = 4 << 20
+"""Most characters of grammar rules: each parameter has all definitions that it may refer to."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ class ParameterCalls(CallFormat):
 
     def grammar(self, tools: Sequence[Tool], term: Term, *, several: bool) -> str:
         """See `CallFormat.grammar`."""
-        calls, rules = [], []
+        calls, rules, length = [], [], 0
         for i, tool in enumerate(tools):
             terms = [term(self._begin(tool.name))]
             for j, (key, schema, required) in enumerate(tool.properties()):
@@ -211,6 +214,11 @@ class ParameterCalls(CallFormat):
                 head, tail = self._around(key, is_string)
                 name = f"p_{i}_{j}"
                 rules.append(value_rule(name, schema, term, head, tail, python=self.python))
+                length += len(rules[-1])
+                if length > _MAX_RULES:
+                    raise ToolSchemaError(
+                        tool.name, "is too large with what each parameter refers to; use less $ref"
+                    )
                 terms.append(name if required else f"{name}?")
             calls.append(" ".join([*terms, term(self._end)]))
         begin, between, end = (term(text) if text else "" for text in self._outer())

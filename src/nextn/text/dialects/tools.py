@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from nextn.errors import RequestError
+from nextn.text.schemas import followed, merged, standing_alone
 
 NAME = re.compile(r"[A-Za-z0-9_.:/-]*")
 """Characters of a tool's name, as models write it."""
@@ -43,44 +46,46 @@ class Tool:
         }
 
     def schema_of(self, parameter: str) -> Any:
-        """The JSON schema of one parameter; None if it has none."""
-        return next((schema for name, schema, _ in self.properties() if name == parameter), None)
+        """The JSON schema of one parameter; None if it has none. It may refer to the whole."""
+        try:
+            properties = merged(self.parameters, whole=self.parameters).get("properties")
+        except LookupError:
+            return None
+        if not isinstance(properties, Mapping):
+            return None
+        return followed(properties.get(parameter), self.parameters)
 
-    def properties(self) -> list[tuple[str, Any, bool]]:
-        """The parameters with a schema: name, schema and whether it is required."""
-        return properties_of(self.parameters)
+    def properties(self) -> Iterator[tuple[str, Any, bool]]:
+        """The parameters with a schema: name, schema and whether it is required.
+
+        Each schema can be read alone, and may be as large as the whole.
+
+        Raises:
+            ToolSchemaError: the whole refers to nothing.
+        """
+        try:
+            whole = merged(self.parameters, whole=self.parameters)
+        except LookupError as error:
+            raise ToolSchemaError(
+                self.name, f"$ref {error} leads to nothing in the schema"
+            ) from error
+        properties, required = whole.get("properties"), whole.get("required")
+        if isinstance(properties, Mapping):
+            needed = required if isinstance(required, list) else []
+            for key, value in properties.items():
+                yield key, standing_alone(value, self.parameters), key in needed
 
 
-def properties_of(schema: Mapping[str, Any]) -> list[tuple[str, Any, bool]]:
-    """The properties of an object's schema: name, schema and whether it is required.
+class ToolSchemaError(RequestError):
+    """The schema of a tool cannot become a grammar.
 
-    Each schema can be read alone: it has the definitions of the whole, and is what it refers to.
+    Attributes:
+        tool: its name.
     """
-    properties = schema.get("properties")
-    required = schema.get("required")
-    if not isinstance(properties, Mapping):
-        return []
-    needed = required if isinstance(required, list) else []
-    return [(key, _alone(value, schema), key in needed) for key, value in properties.items()]
 
-
-def _alone(schema: Any, whole: Mapping[str, Any]) -> Any:
-    """A part of a schema with the definitions of the whole."""
-    definitions = {key: whole[key] for key in _DEFINITIONS if key in whole}
-    for _ in range(_MOST_REFERENCES):
-        if not isinstance(schema, Mapping) or not isinstance(schema.get("$ref"), str):
-            break
-        key, _, name = schema["$ref"].removeprefix("#/").partition("/")
-        found = definitions.get(key, {})
-        if not isinstance(found, Mapping) or name not in found:
-            break
-        schema = found[name]
-    return {**definitions, **schema} if isinstance(schema, Mapping) else schema
-
-
-_DEFINITIONS = ("$defs", "definitions")
-_MOST_REFERENCES = 8
-"""References that lead to each other are followed so often."""
+    def __init__(self, tool: str, reason: str) -> None:
+        super().__init__(reason)
+        self.tool = tool
 
 
 def is_name(text: str) -> bool:
