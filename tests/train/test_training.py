@@ -291,6 +291,31 @@ def test_a_head_can_be_trained_further(tiny: Checkpoint, texts: Any, tmp_path: P
     assert begun[0] < 0.9 * begun_anew[0]
 
 
+def test_the_result_can_be_the_mean_of_a_head_and_what_it_began_with(
+    tiny: Checkpoint, texts: Any, tmp_path: Path
+) -> None:
+    init = tmp_path / "head.gguf"
+    first = start(tiny, texts, tmp_path / "first")
+    first.run()
+    first.export(init)
+    begun = start(tiny, texts, tmp_path / "begun", init=init).head.values()
+    trained = start(tiny, texts, tmp_path / "a", init=init)
+    trained.run()
+    mixed = start(tiny, texts, tmp_path / "b", init=init, average=0.25)
+    mixed.run()
+    # A training that is over is the same when it is asked for again.
+    again = start(tiny, texts, tmp_path / "b", init=init, average=0.25)
+    again.run()
+    expected = trained.head.values()
+    for name, values in mixed.head.values().items():
+        mean = 0.25 * begun[name] + 0.75 * expected[name]
+        np.testing.assert_allclose(values, mean, rtol=1e-6, atol=1e-7)
+        np.testing.assert_array_equal(values, again.head.values()[name])
+    assert mixed.history.validations[-1] == again.history.validations[-1]
+    with pytest.raises(RequestError, match="--average mixes a head with that of --init"):
+        start(tiny, texts, tmp_path / "c", average=0.5)
+
+
 def test_a_head_that_is_trained_further_takes_the_draft_vocabulary_of_the_new_texts(
     tiny: Checkpoint, texts: Any, tmp_path: Path
 ) -> None:

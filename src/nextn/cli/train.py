@@ -20,7 +20,7 @@ _DATA_NAMES = (
 )  # fmt: skip
 _TRAINING_NAMES = (
     "steps", "batch_tokens", "depth", "growth", "decay", "learning_rate", "longest",
-    "draft_vocabulary", "coverage", "validations", "seed", "threads",
+    "draft_vocabulary", "coverage", "average", "validations", "seed", "threads",
 )  # fmt: skip
 
 
@@ -209,6 +209,15 @@ class _WeightType(click.ParamType[tuple[str, int]]):
     show_default=True,
     metavar="SHARE",
     help="Share of what the model writes that the draft vocabulary covers, if it is large enough.",
+)
+@option(
+    _TRAINING,
+    "--average",
+    type=float,
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="With --init: share of that head in the weights of the result.",
 )
 @option(
     _TRAINING,

@@ -59,11 +59,11 @@ class Head:
         """The weights as they are now: float32, by name."""
         return {name: x.detach().cpu().numpy().copy() for name, x in self.trained.items()}
 
-    def load(self, values: Mapping[str, Tensor]) -> None:
+    def load(self, values: Mapping[str, Tensor | NDArray[np.float32]]) -> None:
         """Take weights over."""
         with torch.no_grad():
             for name, tensor in self.trained.items():
-                tensor.copy_(values[name])
+                tensor.copy_(torch.as_tensor(values[name]))
 
 
 def new_head(

@@ -83,6 +83,9 @@ class HeadTraining:
         init: Path | None,
         observer: Observer,
     ) -> None:
+        if settings.average and init is None:
+            raise RequestError("--average mixes a head with that of --init; give one")
+        self._init = init
         torch.set_num_threads(settings.threads or default_threads())
         self._trunk = trunk
         self._settings = settings
@@ -140,8 +143,32 @@ class HeadTraining:
         except KeyboardInterrupt:
             self.save()
             raise
+        trained = self.head.values()
+        self._average(trained)
         self._validate(last=True)
+        result = self.head.values()
+        # A training that goes on later does so from where it was.
+        self.head.load(trained)
         self.save()
+        self.head.load(result)
+
+    def _average(self, trained: dict[str, NDArray[np.float32]]) -> None:
+        """Take the mean of the weights and of those that the training began with.
+
+        What new texts teach comes together with what others taught; the mean is better than both
+        ("WiSE-FT", Wortsman et al., 2022).
+        """
+        share = self._settings.average
+        if self._init is None or not share:
+            return
+        with open_checkpoint(self._init) as file:
+            first = head_from_file(self._trunk, file, self.head.token_ids, self.head.device)
+        self.head.load(
+            {
+                name: share * values + (1 - share) * trained[name]
+                for name, values in first.values().items()
+            }
+        )
 
     def save(self) -> None:
         """Write the checkpoint."""

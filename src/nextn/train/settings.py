@@ -73,6 +73,7 @@ class TrainSettings:
         longest: positions of a text that are trained on; the rest is cut off.
         draft_vocabulary: most tokens that the head can draft.
         coverage: share of the written tokens that the draft vocabulary must hold, if it can.
+        average: share of the head that the training began with in the weights of the result.
         validations: how often acceptance is measured.
         seed: of the order of the texts.
         threads: threads that compute.
@@ -91,6 +92,7 @@ class TrainSettings:
     longest: int = 640
     draft_vocabulary: int = 16_384
     coverage: float = 0.9995
+    average: float = 0.0
     validations: int = 20
     seed: int = 0
     threads: int | None = None
@@ -115,6 +117,7 @@ class TrainSettings:
         _check_integer("--longest", self.longest, 8)
         _check_integer("--draft-vocabulary", self.draft_vocabulary, 16)
         _check_number("--coverage", self.coverage, 0.0, 1.0)
+        _check_number("--average", self.average, 0.0, 1.0)
         _check_integer("--validations", self.validations, 1)
         if self.batch_tokens < self.longest:
             raise RequestError(
