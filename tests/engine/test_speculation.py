@@ -237,3 +237,26 @@ def test_what_drafts_were_worth_is_remembered_while_none_are_made(
     simulation.step()
     assert simulation.depths[-1] == 0
     assert all(run.sequence.id in simulation.controller._history for run in simulation.runs)
+
+
+@pytest.mark.parametrize("draft", [4, "off"])
+def test_texts_of_a_fixed_depth_say_nothing_about_the_pace_of_others(draft: int | str) -> None:
+    simulation = Simulation(Machine(), [flat(0.9)], draft=draft)
+    simulation.run(500)
+    history = simulation.controller._history
+    assert history.pace([-1]) == 1.0
+    simulation.draft = "auto"
+    simulation.start([flat(0.9)])
+    simulation.run(500)
+    assert history.pace([-1]) > 2.0
+
+
+def test_steps_in_which_nobody_may_draft_say_nothing_about_the_pace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simulation = Simulation(Machine(), [flat(0.9), flat(0.9)])
+    simulation.run(500)
+    before = simulation.controller._history.pace([-1])
+    monkeypatch.setattr(Switch, "drafts", lambda *_: False)
+    simulation.run(300)
+    assert simulation.controller._history.pace([-1]) == before > 1.5

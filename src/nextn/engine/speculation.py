@@ -81,8 +81,12 @@ class Speculation:
         self._load = _load(decoding, sum(run.rows for run in runs))
         if not self._drafters:
             return
-        self._all_automatic = all(run.sequence.request.draft == "auto" for run in decoding)
-        if not self._switch.drafts(len(decoding)):
+        automatic = [run.sequence.id for run in decoding if run.sequence.request.draft == "auto"]
+        self._all_automatic = len(automatic) == len(decoding)
+        if self._switch.drafts(len(decoding)):
+            self._load.paced = automatic
+        else:
+            self._load.paced = ()
             runs = self._without_automatic(runs)
         self._follow(runs)
         wanting = [run for run in decoding if _may_draft(run) and run.sequence.id in self._followed]

@@ -273,7 +273,8 @@ class DepthController:
         costs.observe(rows, seconds, load.context)
         plain = self._work.plain(load)
         took = costs.cost(rows, load.context) + self._drafting
-        self._history.count_step(committed, took / plain)
+        paced = [p for p in committed if load.paced is None or p.sequence in load.paced]
+        self._history.count_step(paced, took / plain)
         # What the same text would have taken without drafts.
         tokens = sum(1 + part.accepted for part in committed)
         self._allowance.earn(tokens * plain / len(load.sequences))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import median_low
 
@@ -19,11 +19,14 @@ class Load:
         sequences: the ids of those that decode in it.
         rows: all its rows: one per decoding sequence, plus those of prompt chunks.
         context: mean number of positions before the rows that decode.
+        paced: those of the sequences whose depth is decided by value; how fast the others are
+            written says nothing about what a text allows. None for all.
     """
 
     sequences: list[int]
     rows: int
     context: float = 0.0
+    paced: Collection[int] | None = None
 
     @property
     def pure(self) -> bool:
