@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nextn.sampling.constraint import Constraint, ConstraintError
 from nextn.sampling.limited_part import PartLimit
-from tests.support.fake_constraint import FakeConstraint, FakeConstraintSource
+from tests.support.fake_constraint import FakeConstraint, FakeConstraintSource, accept_allowed
 
 SPELLINGS = [
     *(bytes([byte]) for byte in b"<>/x \n"),
@@ -96,12 +96,7 @@ def test_only_the_mark_is_allowed_at_the_limit(
         assert tuple(constraint.forced()) == expected
         assert allowed_bits(constraint) == ([expected[0]] if expected else [*range(VOCAB)])
         assert constraint.may_end == (not expected)
-    count = constraint.allowed(tail)
-    for index in range(count):
-        assert constraint.allowed(tail[index : index + 1]) == 1
-        constraint.accept(tail[index])
-    assert count == len(tail) or constraint.allowed(tail[count : count + 1]) == 0
-    text += tail[:count]
+    text += accept_allowed(constraint, tail)
     while text:
         constraint.rollback(1)
         text.pop()

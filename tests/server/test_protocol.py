@@ -118,6 +118,18 @@ class Connection:
     def finish(self) -> None:
         self.send({"type": "http.response.body", "body": b"end"})
 
+    def fill(self) -> None:
+        """More is written than the system takes."""
+        self.transport.waiting = 70_000
+        self.protocol.pause_writing()
+
+
+def assert_left_after(connection: Connection, seconds: float) -> None:
+    connection.clock.wait(seconds - 1)
+    assert not connection.transport.aborted
+    connection.clock.wait(1)
+    assert connection.transport.aborted
+
 
 @pytest.fixture
 def connection() -> Connection:
@@ -127,17 +139,12 @@ def connection() -> Connection:
 
 
 def test_a_client_that_takes_nothing_is_left(connection: Connection) -> None:
-    connection.transport.waiting = 70_000
-    connection.protocol.pause_writing()
-    connection.clock.wait(SECONDS - 1)
-    assert not connection.transport.aborted
-    connection.clock.wait(1)
-    assert connection.transport.aborted
+    connection.fill()
+    assert_left_after(connection, SECONDS)
 
 
 def test_a_client_that_takes_little_at_a_time_is_served(connection: Connection) -> None:
-    connection.transport.waiting = 70_000
-    connection.protocol.pause_writing()
+    connection.fill()
     for _ in range(50):
         connection.clock.wait(SECONDS - 1)
         connection.transport.waiting -= 1
@@ -147,8 +154,7 @@ def test_a_client_that_takes_little_at_a_time_is_served(connection: Connection) 
 
 
 def test_writing_goes_on_when_the_client_reads_again(connection: Connection) -> None:
-    connection.transport.waiting = 70_000
-    connection.protocol.pause_writing()
+    connection.fill()
     connection.clock.wait(SECONDS / 2)
     connection.transport.waiting = 10_000
     connection.protocol.resume_writing()
@@ -156,12 +162,8 @@ def test_writing_goes_on_when_the_client_reads_again(connection: Connection) -> 
     connection.transport.waiting = 65_000
     connection.clock.wait(10 * SECONDS)
     assert not connection.transport.aborted
-    connection.transport.waiting = 70_000
-    connection.protocol.pause_writing()
-    connection.clock.wait(SECONDS - 1)
-    assert not connection.transport.aborted
-    connection.clock.wait(1)
-    assert connection.transport.aborted
+    connection.fill()
+    assert_left_after(connection, SECONDS)
 
 
 @pytest.mark.parametrize("version", [b"1.0", b"1.1"])
@@ -185,8 +187,7 @@ def test_an_answer_that_was_taken_leaves_a_connection_for_the_next(connection: C
 
 
 def test_a_connection_that_was_lost_is_not_watched(connection: Connection) -> None:
-    connection.transport.waiting = 70_000
-    connection.protocol.pause_writing()
+    connection.fill()
     connection.protocol.connection_lost(OSError())
     assert all(call.cancelled for call in connection.clock.calls)
 

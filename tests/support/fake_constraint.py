@@ -101,3 +101,13 @@ class FakeConstraintSource:
         for token in tokens:
             constraint.accept(token)
         return constraint
+
+
+def accept_allowed(constraint: Constraint, tokens: list[int]) -> list[int]:
+    """Accept as many tokens as are allowed, and check that trying one after the other agrees."""
+    count = constraint.allowed(tokens)
+    for index in range(count):
+        assert constraint.allowed(tokens[index : index + 1]) == 1
+        constraint.accept(tokens[index])
+    assert count == len(tokens) or constraint.allowed(tokens[count : count + 1]) == 0
+    return tokens[:count]

@@ -179,7 +179,7 @@ class HeadDrafter:
 
     def observe(self, committed: Sequence[Committed]) -> None:
         """Learn from the last drafts, and read what has become much."""
-        missing: list[tuple[int, Committed]] = []
+        missing: list[Committed] = []
         due = False
         for part in committed:
             state = self._followed[part.sequence]
@@ -196,7 +196,7 @@ class HeadDrafter:
                 is_prompt = len(part.tokens) - part.accepted > 1
                 due = due or is_prompt or behind >= _MOST_BEHIND
                 if is_prompt or behind >= _WORTH_JOINING:
-                    missing.append((state.filled, part))
+                    missing.append(part)
         if due:
             self._catch_up(missing)
 
@@ -206,12 +206,12 @@ class HeadDrafter:
         state.filled = self._blocks.length(table, state.length, known)
         state.seen = True
 
-    def _catch_up(self, missing: Sequence[tuple[int, Committed]]) -> None:
-        """Read what was committed, from these positions on."""
+    def _catch_up(self, missing: Sequence[Committed]) -> None:
+        """Read what is committed and was not read."""
         readings = []
-        for start, part in missing:
+        for part in missing:
             state = self._followed[part.sequence]
-            readings.append(_Reading(part.text, part.table, start, state.length))
+            readings.append(_Reading(part.text, part.table, state.filled, state.length))
             state.filled = state.length
         self._read_down_to(readings, 0, spare=0)
 

@@ -39,8 +39,6 @@ _SEQUENCE_PRIOR = 5.0
 _ENGINE_MEMORY = 1 - 1 / 500
 _SEQUENCE_MEMORY = 1 - 1 / 25
 
-_NAME = "suffix"
-
 
 class SuffixDrafter:
     """Drafts the continuation of the longest repeated suffix of each sequence.
@@ -59,7 +57,7 @@ class SuffixDrafter:
         min_match: shortest match that is worth a draft, in tokens.
     """
 
-    name = _NAME
+    name = "suffix"
     free = True
 
     def __init__(self, min_match: int = 2) -> None:
@@ -98,5 +96,5 @@ class SuffixDrafter:
         drafts = []
         for want in wants:
             text = self._texts[want.sequence]
-            drafts.append(Draft(*text.draft(want.limit, self._min_match, want.prefix), _NAME))
+            drafts.append(Draft(*text.draft(want.limit, self._min_match, want.prefix), self.name))
         return drafts
