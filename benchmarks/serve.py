@@ -38,8 +38,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: list[str], port: int) -> Iterator[str]:
-    """Run a server until the block ends; yields its address when it answers."""
+def running(command: list[str], port: int, ready: str) -> Iterator[str]:
+    """Run a server until the block ends; yields its address when it answers 200 at path `ready`."""
     url = f"http://127.0.0.1:{port}"
     with open(os.devnull, "wb") as nothing:
         process = subprocess.Popen(command, stdout=nothing, stderr=nothing)
@@ -47,7 +47,7 @@ def running(command: list[str], port: int) -> Iterator[str]:
         end = time.monotonic() + PATIENCE
         while True:
             with contextlib.suppress(URLError, OSError):
-                urlopen(f"{url}/v1/models", timeout=5).close()
+                urlopen(url + ready, timeout=5).close()
                 break
             if process.poll() is not None or time.monotonic() > end:
                 raise SystemExit(f"this server does not start: {' '.join(command)}")
@@ -131,11 +131,15 @@ def main() -> None:
     command = peer_command(source.path, other, parallel, arguments)
     with contextlib.ExitStack() as servers:
         url = servers.enter_context(
-            running(nextn_command(arguments.model, port, parallel, arguments.threads), port)
+            running(
+                nextn_command(arguments.model, port, parallel, arguments.threads), port, "/health"
+            )
         )
         peer = None
         if command is not None:
-            peer = Client(servers.enter_context(running(command, other)))
+            # The server of llama-cpp-python listens once its model is loaded, and has no /health.
+            ready = "/health" if arguments.llama_server is not None else "/v1/models"
+            peer = Client(servers.enter_context(running(command, other, ready)))
         client = Client(url)
         measured = measure(
             settings,
