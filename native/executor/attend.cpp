@@ -1,8 +1,10 @@
 // executor/attend.cpp: attention: which thread computes what.
 //
-// The work is cut into items (some rows of a sequence, one key head). Where there are fewer items
-// than threads could use, items are cut further into chunks of keys, whose states are joined in
-// order afterwards. Both ways join the same states in the same order, so the result is the same.
+// The work is cut into items: some queries of one sequence with one key head. Each thread gets
+// items that cost about as much as those of any other; so one key head may be read by two threads,
+// and nothing passes between threads. Where there are more threads than key heads, and few queries,
+// items are cut by chunks of keys instead, whose states are joined in order afterwards. Both ways
+// join the same states in the same order, so the result is the same.
 #include <algorithm>
 
 #include "executor/operations.h"
@@ -11,58 +13,104 @@ namespace nextn {
 
 namespace {
 
-constexpr int kItemsPerThread = 2;  // fewer items than this are split by chunk
+// With more queries for one key head, to exchange the states of all chunks between threads costs
+// more than to read the keys and values in each of them.
+constexpr int kMostSplitQueries = 2 * kMaxQueries;
 
-// Rows of a segment that share loaded keys.
-int rows_per_item(int group) { return std::max(1, kMaxQueries / group); }
+// What a query costs beside its keys, in keys.
+constexpr int kQueryCost = 64;
 
 }  // namespace
 
-void Attend::reserve(Scratch& scratch, int max_rows) {
-    const size_t row = align_up(static_cast<size_t>(heads * cache->head_width), 16) * sizeof(float);
-    // A first guess; `prepare` makes it larger when a long context is split, which it seldom has
-    // to.
-    const size_t rows = static_cast<size_t>(std::min(max_rows, 64));
-    const size_t bytes = rows * row;
-    if (scratch.attend_states.bytes() < bytes) scratch.attend_states = Memory(bytes);
-    items_.reserve(static_cast<size_t>(max_rows) * static_cast<size_t>(cache->kv_heads));
-}
-
-void Attend::prepare(StepContext& context) {
-    items_.clear();
-    chunk_jobs_.clear();
-    const int group = heads / cache->kv_heads;
-    const int step = rows_per_item(group);
-    size_t states = 0;
+void AttendSchedule::build(const StepRows& rows, int threads) {
+    items.clear();
+    chunk_jobs.clear();
+    states = 0;
+    const int group = heads / kv_heads;
+    const auto first_key = [&](int position) {
+        return window > 0 ? std::max(0, position - window + 1) : 0;
+    };
+    const auto cost = [&](int position) {
+        return int64_t{position} - first_key(position) + kQueryCost;
+    };
+    int64_t total = 0;
     int most_chunks = 0;
-    for (size_t s = 0; s < context.rows.segments.size(); ++s) {
-        const Segment& segment = context.rows.segments[s];
-        for (int row = 0; row < segment.rows; row += step) {
-            const int rows = std::min(step, segment.rows - row);
-            const int first = segment.position + row;
-            const int first_key = window > 0 ? std::max(0, first - window + 1) : 0;
-            const int first_chunk = first_key / kChunkKeys;
-            const int chunks = (first + rows - 1) / kChunkKeys - first_chunk + 1;
-            most_chunks = std::max(most_chunks, chunks);
-            for (int head = 0; head < cache->kv_heads; ++head) {
-                items_.push_back({static_cast<int>(s), segment.first_row + row, rows, head,
-                                  first_chunk, chunks, states});
-                states += static_cast<size_t>(chunks) * static_cast<size_t>(rows * group);
+    int most_queries = 0;
+    for (const Segment& segment : rows.segments) {
+        const int last = segment.position + segment.rows - 1;
+        for (int r = 0; r < segment.rows; ++r) total += cost(segment.position + r);
+        most_chunks =
+            std::max(most_chunks, last / kChunkKeys - first_key(segment.position) / kChunkKeys + 1);
+        most_queries = std::max(most_queries, segment.rows * group);
+    }
+    total *= heads;
+    const size_t key_heads = rows.segments.size() * static_cast<size_t>(kv_heads);
+    split = static_cast<size_t>(threads) > key_heads && most_chunks > 1 &&
+            most_queries < kMostSplitQueries;
+    begins.assign(1, 0);
+    int64_t done = 0;
+    const auto share_is_done = [&] {
+        return !split && done * threads >= total * static_cast<int64_t>(begins.size());
+    };
+    for (size_t s = 0; s < rows.segments.size(); ++s) {
+        const Segment& segment = rows.segments[s];
+        const int queries = segment.rows * group;
+        for (int head = 0; head < kv_heads; ++head) {
+            for (int n = 0; n < queries;) {
+                Item item{static_cast<int>(s), head, n, 0, 0, 0, states};
+                do {
+                    done += cost(segment.position + n / group);
+                    ++n;
+                } while (n < queries && n - item.first_query < kMaxQueries && !share_is_done());
+                item.queries = n - item.first_query;
+                const int first = segment.position + item.first_query / group;
+                const int last = segment.position + (n - 1) / group;
+                item.first_chunk = first_key(first) / kChunkKeys;
+                item.chunks = last / kChunkKeys - item.first_chunk + 1;
+                states += static_cast<size_t>(item.chunks) * static_cast<size_t>(item.queries);
+                items.push_back(item);
+                while (share_is_done()) begins.push_back(static_cast<int>(items.size()));
             }
         }
     }
-    const size_t wanted = static_cast<size_t>(kItemsPerThread * context.threads);
-    split_ = context.threads > 1 && most_chunks > 1 && items_.size() < wanted;
-    if (!split_) return;
-    const size_t state_floats = static_cast<size_t>(cache->head_width) + 16;
-    const size_t bytes = states * state_floats * sizeof(float);
-    if (context.scratch.attend_states.bytes() < bytes)
-        context.scratch.attend_states = Memory(bytes);
-    for (size_t i = 0; i < items_.size(); ++i) {
-        for (int c = 0; c < items_[i].chunks; ++c) {
-            chunk_jobs_.emplace_back(static_cast<int>(i), items_[i].first_chunk + c);
+    // Its sums say so, too, but for a total of nothing.
+    begins.resize(static_cast<size_t>(threads) + 1, static_cast<int>(items.size()));
+    if (!split) return;
+    for (size_t i = 0; i < items.size(); ++i) {
+        for (int c = 0; c < items[i].chunks; ++c) {
+            chunk_jobs.emplace_back(static_cast<int>(i), items[i].first_chunk + c);
         }
     }
+}
+
+AttendSchedule& Scratch::schedule(int heads, int kv_heads, int window) {
+    for (const auto& known : schedules) {
+        if (known->heads == heads && known->kv_heads == kv_heads && known->window == window) {
+            return *known;
+        }
+    }
+    schedules.push_back(std::make_unique<AttendSchedule>());
+    AttendSchedule& schedule = *schedules.back();
+    schedule.heads = heads;
+    schedule.kv_heads = kv_heads;
+    schedule.window = window;
+    return schedule;
+}
+
+void Attend::reserve(Scratch& scratch, int /*max_rows*/) {
+    schedule = &scratch.schedule(heads, cache->kv_heads, window);
+}
+
+void Attend::prepare(StepContext& context) {
+    if (schedule->step != context.number) {
+        schedule->build(context.rows, context.threads);
+        schedule->step = context.number;
+    }
+    if (!schedule->split) return;
+    const size_t state_floats = static_cast<size_t>(cache->head_width) + 16;
+    const size_t bytes = schedule->states * state_floats * sizeof(float);
+    if (context.scratch.attend_states.bytes() < bytes)
+        context.scratch.attend_states = Memory(bytes);
 }
 
 void Attend::turn_head(StepContext& context, float* head, const NormParameters& norm,
@@ -73,55 +121,65 @@ void Attend::turn_head(StepContext& context, float* head, const NormParameters& 
     if (rotary != nullptr) context.kernels.rope(head, rotary->task(), row);
 }
 
-// Norm and rotation of queries and keys in place (nobody else reads them), and the cache's new
-// rows.
+// The cache's new rows, key head by key head, so that few threads write into one block. Keys are
+// normed and turned in place, like queries: nobody else reads them.
 void Attend::store_rows(StepContext& context, int thread) const {
     const int width = cache->head_width;
-    const int per_row = heads + cache->kv_heads;
-    const Share share = share_of(context.rows.count * per_row, thread, context.threads);
-    SegmentCursor cursor(context.rows);
-    for (int job = share.begin; job < share.end; ++job) {
-        const int row = job / per_row;
-        const int head = job % per_row;
-        if (head < heads) {
-            turn_head(context, query.row(row) + head * width, query_norm, row);
-            continue;
+    const Share share = share_of(context.rows.count * cache->kv_heads, thread, context.threads);
+    int begin = 0;  // the first job of the segment
+    for (const Segment& segment : context.rows.segments) {
+        const int jobs = segment.rows * cache->kv_heads;
+        const int end = std::min(share.end, begin + jobs);
+        for (int job = std::max(share.begin, begin); job < end; ++job) {
+            const int kv_head = (job - begin) / segment.rows;
+            const int offset = (job - begin) % segment.rows;
+            const int row = segment.first_row + offset;
+            const int position = segment.position + offset;
+            uint8_t* block = cache->head(segment.table[position / kCacheBlockTokens], kv_head);
+            turn_head(context, key.row(row) + kv_head * width, key_norm, row);
+            const int token = position % kCacheBlockTokens;
+            const float* new_key = key.row(row) + kv_head * width;
+            const float* new_value = value.row(row) + kv_head * width;
+            context.kernels.store_key(cache->type, new_key, width, token, block);
+            context.kernels.store_value(cache->type, new_value, width, token, block);
         }
-        const Segment& segment = cursor.of(row);
-        const int position = segment.position + row - segment.first_row;
-        const int kv_head = head - heads;
-        uint8_t* block = cache->head(segment.table[position / kCacheBlockTokens], kv_head);
-        turn_head(context, key.row(row) + kv_head * width, key_norm, row);
-        const int token = position % kCacheBlockTokens;
-        const float* new_key = key.row(row) + kv_head * width;
-        const float* new_value = value.row(row) + kv_head * width;
-        context.kernels.store_key(cache->type, new_key, width, token, block);
-        context.kernels.store_value(cache->type, new_value, width, token, block);
+        begin += jobs;
+    }
+}
+
+Attend::Place Attend::place_of(const StepContext& context, const Item& item, int n) const {
+    const Segment& segment = context.rows.segments[static_cast<size_t>(item.segment)];
+    const int group = heads / cache->kv_heads;
+    const int query_index = item.first_query + n;
+    const int head = item.kv_head * group + query_index % group;
+    return {segment.first_row + query_index / group, head * cache->head_width};
+}
+
+void Attend::turn_queries(StepContext& context, const Item& item, int begin, int end) const {
+    for (int n = begin; n < end; ++n) {
+        const Place place = place_of(context, item, n);
+        turn_head(context, query.row(place.row) + place.column, query_norm, place.row);
     }
 }
 
 AttendTask Attend::task_of(const StepContext& context, const Item& item) const {
     const Segment& segment = context.rows.segments[static_cast<size_t>(item.segment)];
-    const int group = heads / cache->kv_heads;
     AttendTask task{};
     task.type = cache->type;
     task.cache = cache->head(0, item.kv_head);
     task.block_stride = cache->block_stride;
     task.table = segment.table;
-    const int last = segment.position + item.first_row - segment.first_row + item.rows - 1;
-    task.block_count = last / kCacheBlockTokens + 1;
     task.head_width = cache->head_width;
     task.scale = scale;
-    for (int r = 0; r < item.rows; ++r) {
-        const int row = item.first_row + r;
-        const int position = segment.position + row - segment.first_row;
-        for (int g = 0; g < group; ++g) {
-            const int n = task.query_count++;
-            task.queries[n] = query.row(row) + (item.kv_head * group + g) * cache->head_width;
-            task.first_key[n] = window > 0 ? std::max(0, position - window + 1) : 0;
-            task.end_key[n] = position + 1;
-        }
+    task.query_count = item.queries;
+    for (int n = 0; n < item.queries; ++n) {
+        const Place place = place_of(context, item, n);
+        const int position = segment.position + place.row - segment.first_row;
+        task.queries[n] = query.row(place.row) + place.column;
+        task.first_key[n] = window > 0 ? std::max(0, position - window + 1) : 0;
+        task.end_key[n] = position + 1;
     }
+    task.block_count = (task.end_key[item.queries - 1] - 1) / kCacheBlockTokens + 1;
     return task;
 }
 
@@ -133,8 +191,8 @@ AttendState Attend::state_at(const StepContext& context, size_t index) const {
 }
 
 void Attend::run_item(StepContext& context, const Item& item) const {
+    turn_queries(context, item, 0, item.queries);
     const AttendTask task = task_of(context, item);
-    const int group = heads / cache->kv_heads;
     alignas(64) float partial[kMaxQueries][kMaxHeadWidth];
     alignas(64) float total[kMaxQueries][kMaxHeadWidth];
     AttendState states[kMaxQueries];
@@ -158,8 +216,8 @@ void Attend::run_item(StepContext& context, const Item& item) const {
         }
     }
     for (int n = 0; n < task.query_count; ++n) {
-        const int head = item.kv_head * group + n % group;
-        float* target = out.row(item.first_row + n / group) + head * cache->head_width;
+        const Place place = place_of(context, item, n);
+        float* target = out.row(place.row) + place.column;
         context.kernels.attend_finish(totals[n], cache->head_width, target);
     }
 }
@@ -181,7 +239,6 @@ void Attend::run_chunk(StepContext& context, const Item& item, int chunk) const 
 
 void Attend::finish_item(StepContext& context, const Item& item) const {
     const AttendTask task = task_of(context, item);
-    const int group = heads / cache->kv_heads;
     for (int n = 0; n < task.query_count; ++n) {
         AttendState total{};
         bool started = false;
@@ -199,32 +256,38 @@ void Attend::finish_item(StepContext& context, const Item& item) const {
                 started = true;
             }
         }
-        const int head = item.kv_head * group + n % group;
-        float* target = out.row(item.first_row + n / group) + head * cache->head_width;
+        const Place place = place_of(context, item, n);
+        float* target = out.row(place.row) + place.column;
         context.kernels.attend_finish(total, cache->head_width, target);
     }
 }
 
 void Attend::run(StepContext& context, int thread) {
     store_rows(context, thread);
-    context.pool.barrier();
-    if (!split_) {
-        for (size_t i = static_cast<size_t>(thread); i < items_.size();
-             i += static_cast<size_t>(context.threads)) {
-            run_item(context, items_[i]);
+    if (!schedule->split) {
+        context.pool.barrier();
+        const int end = schedule->begins[static_cast<size_t>(thread) + 1];
+        for (int i = schedule->begins[static_cast<size_t>(thread)]; i < end; ++i) {
+            run_item(context, schedule->items[static_cast<size_t>(i)]);
         }
         return;
     }
-    // Neighbouring chunks, so that what a chunk asks for ahead is used by the same thread.
-    const Share share = share_of(static_cast<int>(chunk_jobs_.size()), thread, context.threads);
-    for (int j = share.begin; j < share.end; ++j) {
-        const auto& [item, chunk] = chunk_jobs_[static_cast<size_t>(j)];
-        run_chunk(context, items_[static_cast<size_t>(item)], chunk);
+    for (const Item& item : schedule->items) {
+        const Share queries = share_of(item.queries, thread, context.threads);
+        turn_queries(context, item, queries.begin, queries.end);
     }
     context.pool.barrier();
-    for (size_t i = static_cast<size_t>(thread); i < items_.size();
+    // Neighbouring chunks, so that what a chunk asks for ahead is used by the same thread.
+    const std::vector<std::pair<int, int>>& jobs = schedule->chunk_jobs;
+    const Share share = share_of(static_cast<int>(jobs.size()), thread, context.threads);
+    for (int j = share.begin; j < share.end; ++j) {
+        const auto& [item, chunk] = jobs[static_cast<size_t>(j)];
+        run_chunk(context, schedule->items[static_cast<size_t>(item)], chunk);
+    }
+    context.pool.barrier();
+    for (size_t i = static_cast<size_t>(thread); i < schedule->items.size();
          i += static_cast<size_t>(context.threads)) {
-        finish_item(context, items_[i]);
+        finish_item(context, schedule->items[i]);
     }
 }
 

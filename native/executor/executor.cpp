@@ -167,7 +167,8 @@ void Executor::finish() {
 }
 
 void Executor::run(const Program& program, const StepRows& rows) {
-    StepContext context{rows, kernels_, pool_, scratch_, pool_.size(), program.logits.as<float>()};
+    StepContext context{
+        rows, kernels_, pool_, scratch_, pool_.size(), ++steps_, program.logits.as<float>()};
     for (const auto& operation : program.operations) operation->prepare(context);
     pool_.run([&](int thread) {
         const Share share = share_of(rows.count, thread, pool_.size());

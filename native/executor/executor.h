@@ -139,6 +139,7 @@ private:
     size_t head_vocab_ = 0;
     std::vector<int32_t> head_token_ids_;
     Scratch scratch_;
+    uint64_t steps_ = 0;
     std::atomic_flag stepping_ = ATOMIC_FLAG_INIT;
     bool finished_ = false;
 };

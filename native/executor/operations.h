@@ -157,28 +157,25 @@ struct Attend final : StepOperation {
     void run(StepContext& context, int thread) override;
 
 private:
-    // Some rows of one sequence with one key head; the unit of work.
-    struct Item {
-        int segment;
-        int first_row;
-        int rows;
-        int kv_head;
-        int first_chunk;
-        int chunks;
-        size_t first_state;  // index of its states where the work is split by chunk
+    using Item = AttendSchedule::Item;
+
+    // Where a query lies, and what comes of it.
+    struct Place {
+        int row;
+        int column;
     };
 
     void store_rows(StepContext& context, int thread) const;
     void turn_head(StepContext& context, float* head, const NormParameters& norm, int row) const;
+    void turn_queries(StepContext& context, const Item& item, int begin, int end) const;
+    Place place_of(const StepContext& context, const Item& item, int n) const;
     AttendTask task_of(const StepContext& context, const Item& item) const;
     void run_item(StepContext& context, const Item& item) const;
     void run_chunk(StepContext& context, const Item& item, int chunk) const;
     void finish_item(StepContext& context, const Item& item) const;
     AttendState state_at(const StepContext& context, size_t index) const;
 
-    std::vector<Item> items_;
-    std::vector<std::pair<int, int>> chunk_jobs_;  // (item, chunk)
-    bool split_ = false;
+    AttendSchedule* schedule = nullptr;
 };
 
 }  // namespace nextn

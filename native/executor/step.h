@@ -3,6 +3,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "executor/memory.h"
@@ -118,6 +120,32 @@ private:
     std::vector<RowGroup> groups_;
 };
 
+// Which thread computes what of attention: the same for all layers with these heads and window.
+struct AttendSchedule {
+    // Queries n of a sequence, row by row and within a row head by head, that share a key head.
+    struct Item {
+        int segment;
+        int kv_head;
+        int first_query;
+        int queries;  // at most kMaxQueries
+        int first_chunk;
+        int chunks;
+        size_t first_state;  // index of its states where the work is split by chunk
+    };
+
+    int heads;
+    int kv_heads;
+    int window;
+    uint64_t step = 0;  // that it was built for
+    bool split;         // into chunk_jobs
+    size_t states;
+    std::vector<Item> items;
+    std::vector<int> begins;                      // where each thread's items begin, and the end
+    std::vector<std::pair<int, int>> chunk_jobs;  // (item, chunk)
+
+    void build(const StepRows& rows, int threads);
+};
+
 // Memory that operations use within themselves; one operation runs at a time.
 struct Scratch {
     ActivationScratch shared;
@@ -125,6 +153,9 @@ struct Scratch {
     std::vector<Memory> norm_rows;            // one row for each thread
     Memory attend_states;                     // partial results of split attention
     Memory observed;                          // normed rows of an observer
+    std::vector<std::unique_ptr<AttendSchedule>> schedules;
+
+    AttendSchedule& schedule(int heads, int kv_heads, int window);
 };
 
 struct StepContext {
@@ -133,6 +164,7 @@ struct StepContext {
     ThreadPool& pool;
     Scratch& scratch;
     int threads;
+    uint64_t number;  // of the step, from 1 on
     float* logits;
 };
 

@@ -1,37 +1,63 @@
 // kernels/rows.inl: work on single rows: quantising, norms, rotary embedding, sums. Widths are
 // padded to 16, and the padding is zero.
 
-// A value that is NaN or infinite makes the scale of its block NaN, so that it is not lost: as a
-// code it would look like any number.
+// Eight blocks at a time: what belongs to a half of a block is a lane, so that a maximum or a sum
+// of sixteen halves costs hardly more than that of one. A value that is NaN or infinite makes the
+// scale of its block NaN, so that it is not lost: as a code it would look like any number.
 static void quantise_row(const float* x, int columns, const RowGroup& group, int row) {
-    const int blocks = (columns + kBlockColumns - 1) / kBlockColumns;
-    for (int b = 0; b < blocks; ++b, x += kBlockColumns) {
-        const bool whole = (b + 1) * kBlockColumns - columns < kTileRows;
-        const F halves[2] = {f_load(x), whole ? f_load(x + 16) : f_zero()};
-        float highest[2] = {f_highest(f_abs(halves[0])), f_highest(f_abs(halves[1]))};
-        if (!group.fine) {
-            highest[0] = highest[0] > highest[1] ? highest[0] : highest[1];
-            highest[1] = highest[0];
+    constexpr int kHalves = 16;
+    const int halves = (columns + kBlockColumns - 1) / kBlockColumns * 2;
+    for (int first = 0; first < halves; first += kHalves) {
+        F values[kHalves];
+        for (int h = 0; h < kHalves; ++h) {
+            const int column = (first + h) * 16;
+            values[h] = column < columns ? f_load(x + column) : f_zero();
         }
-        // 0, or NaN if any value is not finite.
-        const F differences = f_add(f_sub(halves[0], halves[0]), f_sub(halves[1], halves[1]));
-        const float poison = f_sum(differences);
-        const size_t at = static_cast<size_t>(b) * group.rows + row;
-        int32_t* sums = group.sums + at * 4;
-        float scaled_sum = 0.0F;
-        for (int half = 0; half < 2; ++half) {
-            // A block of subnormal values would overflow the reciprocal; it counts as zero.
-            const F inverse = f_set(highest[half] > 1e-30F ? 127.0F / highest[half] : 0.0F);
-            // What is not finite has no code; the scale says so.
-            const I codes = poison == 0.0F ? i_round(f_mul(halves[half], inverse)) : i_zero();
-            i_store_i8(group.q + at * kBlockColumns + 16 * half, codes);
-            sums[half] = i_sum(codes);
-            const float scale = highest[half] / 127.0F + poison;
-            group.scale[group.fine ? 2 * at + half : at] = scale;
-            scaled_sum += scale * static_cast<float>(sums[half]);
+        F magnitudes[kHalves];
+        for (int h = 0; h < kHalves; h += 2) {
+            magnitudes[h] = f_abs(values[h]);
+            magnitudes[h + 1] = f_abs(values[h + 1]);
+            if (!group.fine) {
+                magnitudes[h] = f_higher(magnitudes[h], magnitudes[h + 1]);
+                magnitudes[h + 1] = magnitudes[h];
+            }
         }
-        sums[2] = sums[0] + sums[1];
-        group.scaled_sum[at] = scaled_sum;
+        const F highest = f_highest_of_each(magnitudes);
+        // A block of subnormal values would overflow the reciprocal; it counts as zero.
+        alignas(64) float inverses[kHalves];
+        f_store(inverses, f_where_above(highest, f_set(1e-30F), f_div(f_set(127.0F), highest)));
+        alignas(64) float scales[kHalves];
+        const F poison = f_sub(highest, highest);  // 0, or NaN if any value is not finite
+        const F scale = f_add(f_div(highest, f_set(127.0F)), poison);
+        f_store(scales, scale);
+        I codes[kHalves];
+        for (int h = 0; h < kHalves; ++h) {
+            // What is no number becomes the limit, as rounding it has no defined result.
+            const F scaled = f_max(f_mul(values[h], f_set(inverses[h])), f_set(-127.0F));
+            codes[h] = i_round(scaled);
+        }
+        const I sums = i_sum_of_each(codes);
+        alignas(64) int32_t all_sums[kHalves];
+        i_store(all_sums, sums);
+        alignas(64) float scaled_sums[kHalves];
+        f_store(scaled_sums, f_mul(scale, f_from_i(sums)));
+        const int count = halves - first < kHalves ? halves - first : kHalves;
+        for (int h = 0; h < count; h += 2) {
+            const size_t at = static_cast<size_t>((first + h) / 2) * group.rows + row;
+            i_store_i8(group.q + at * kBlockColumns, codes[h]);
+            i_store_i8(group.q + at * kBlockColumns + 16, codes[h + 1]);
+            if (group.fine) {
+                group.scale[2 * at] = scales[h];
+                group.scale[2 * at + 1] = scales[h + 1];
+            } else {
+                group.scale[at] = scales[h];
+            }
+            group.scaled_sum[at] = scaled_sums[h] + scaled_sums[h + 1];
+            int32_t* block_sums = group.sums + at * 4;
+            block_sums[0] = all_sums[h];
+            block_sums[1] = all_sums[h + 1];
+            block_sums[2] = all_sums[h] + all_sums[h + 1];
+        }
     }
 }
 
@@ -70,7 +96,18 @@ static void rope(float* head, const RopeTask& task, int row) {
     const float* sin = task.sin + static_cast<size_t>(row) * task.pairs;
     const int step = task.interleaved ? 2 : 1;
     const int distance = task.interleaved ? 1 : task.pairs;
-    for (int i = 0; i < task.pairs; ++i) {
+    int i = 0;
+    if (!task.interleaved) {
+        for (; i + 16 <= task.pairs; i += 16) {
+            const F a = f_load(head + i);
+            const F b = f_load(head + distance + i);
+            const F c = f_load(cos + i);
+            const F s = f_load(sin + i);
+            f_store(head + i, f_sub(f_mul(a, c), f_mul(b, s)));
+            f_store(head + distance + i, f_add(f_mul(b, c), f_mul(a, s)));
+        }
+    }
+    for (; i < task.pairs; ++i) {
         float* first = head + i * step;
         float* second = first + distance;
         const float a = *first;

@@ -57,6 +57,33 @@ NEXTN_INLINE float f_highest(F x) {
     four = _mm_max_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_max_ss(four, _mm_movehdup_ps(four)));
 }
+// Joins the lanes of eight vectors: lane i is that of x[i]. Each round halves the vectors.
+template <class Join>
+NEXTN_INLINE __m256i join_each(const __m256i* x, Join join) {
+    __m256i quads[2];
+    for (int q = 0; q < 2; ++q) {
+        const __m256i* four = x + 4 * q;
+        const __m256i first =
+            join(_mm256_unpacklo_epi32(four[0], four[1]), _mm256_unpackhi_epi32(four[0], four[1]));
+        const __m256i second =
+            join(_mm256_unpacklo_epi32(four[2], four[3]), _mm256_unpackhi_epi32(four[2], four[3]));
+        quads[q] = join(_mm256_unpacklo_epi64(first, second), _mm256_unpackhi_epi64(first, second));
+    }
+    return join(_mm256_permute2x128_si256(quads[0], quads[1], 0x20),
+                _mm256_permute2x128_si256(quads[0], quads[1], 0x31));
+}
+NEXTN_INLINE __m256i higher_bits(__m256i a, __m256i b) { return _mm256_max_epi32(a, b); }
+NEXTN_INLINE __m256 higher_eight(__m256 a, __m256 b) {
+    return _mm256_castsi256_ps(higher_bits(_mm256_castps_si256(a), _mm256_castps_si256(b)));
+}
+// Of floats that are not negative the bits are in order, too.
+NEXTN_INLINE F f_higher(F x, F y) { return {higher_eight(x.a, y.a), higher_eight(x.b, y.b)}; }
+NEXTN_INLINE F f_highest_of_each(const F* x) {
+    __m256i bits[16];
+    for (int i = 0; i < 16; ++i) bits[i] = _mm256_castps_si256(higher_eight(x[i].a, x[i].b));
+    return {_mm256_castsi256_ps(join_each(bits, higher_bits)),
+            _mm256_castsi256_ps(join_each(bits + 8, higher_bits))};
+}
 
 NEXTN_INLINE F f_from_half(const void* p) {
     const __m128i* halves = static_cast<const __m128i*>(p);
@@ -127,6 +154,16 @@ NEXTN_INLINE int32_t i_sum(I x) {
     __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
     four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4E));
     return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
+}
+NEXTN_INLINE I i_sum_of_each(const I* x) {
+    const auto add = [](__m256i a, __m256i b) { return _mm256_add_epi32(a, b); };
+    __m256i values[16];
+    for (int i = 0; i < 16; ++i) values[i] = add(x[i].a, x[i].b);
+    return {join_each(values, add), join_each(values + 8, add)};
+}
+NEXTN_INLINE void i_store(int32_t* p, I x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x.a);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), x.b);
 }
 NEXTN_INLINE void i_store_i8(void* p, I x) {
     // Packing works within 128-bit lanes; the permutation puts the quarters back in order.

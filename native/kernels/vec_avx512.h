@@ -37,6 +37,36 @@ NEXTN_INLINE F f_where_above(F a, F b, F amount) {
 NEXTN_INLINE F f_fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 NEXTN_INLINE float f_sum(F x) { return _mm512_reduce_add_ps(x.v); }
 NEXTN_INLINE float f_highest(F x) { return _mm512_reduce_max_ps(x.v); }
+// Joins the lanes of sixteen vectors: lane i is that of x[i]. Each round halves the vectors.
+template <class Join>
+NEXTN_INLINE __m512i join_each(const __m512i* x, Join join) {
+    __m512i quads[4];
+    for (int q = 0; q < 4; ++q) {
+        const __m512i* four = x + 4 * q;
+        const __m512i first =
+            join(_mm512_unpacklo_epi32(four[0], four[1]), _mm512_unpackhi_epi32(four[0], four[1]));
+        const __m512i second =
+            join(_mm512_unpacklo_epi32(four[2], four[3]), _mm512_unpackhi_epi32(four[2], four[3]));
+        quads[q] = join(_mm512_unpacklo_epi64(first, second), _mm512_unpackhi_epi64(first, second));
+    }
+    const __m512i first = join(_mm512_shuffle_i32x4(quads[0], quads[1], 0x88),
+                               _mm512_shuffle_i32x4(quads[0], quads[1], 0xDD));
+    const __m512i second = join(_mm512_shuffle_i32x4(quads[2], quads[3], 0x88),
+                                _mm512_shuffle_i32x4(quads[2], quads[3], 0xDD));
+    return join(_mm512_shuffle_i32x4(first, second, 0x88),
+                _mm512_shuffle_i32x4(first, second, 0xDD));
+}
+// Of floats that are not negative the bits are in order, too.
+NEXTN_INLINE F f_higher(F a, F b) {
+    return {
+        _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a.v), _mm512_castps_si512(b.v)))};
+}
+NEXTN_INLINE F f_highest_of_each(const F* x) {
+    __m512i bits[16];
+    for (int i = 0; i < 16; ++i) bits[i] = _mm512_castps_si512(x[i].v);
+    return {_mm512_castsi512_ps(
+        join_each(bits, [](__m512i a, __m512i b) { return _mm512_max_epi32(a, b); }))};
+}
 
 NEXTN_INLINE F f_from_half(const void* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};
@@ -87,6 +117,12 @@ NEXTN_INLINE I i_add(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
 NEXTN_INLINE F f_from_i(I x) { return {_mm512_cvtepi32_ps(x.v)}; }
 NEXTN_INLINE I i_round(F x) { return {_mm512_cvtps_epi32(x.v)}; }
 NEXTN_INLINE int32_t i_sum(I x) { return _mm512_reduce_add_epi32(x.v); }
+NEXTN_INLINE I i_sum_of_each(const I* x) {
+    __m512i values[16];
+    for (int i = 0; i < 16; ++i) values[i] = x[i].v;
+    return {join_each(values, [](__m512i a, __m512i b) { return _mm512_add_epi32(a, b); })};
+}
+NEXTN_INLINE void i_store(int32_t* p, I x) { _mm512_storeu_si512(p, x.v); }
 NEXTN_INLINE void i_store_i8(void* p, I x) {
     _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(x.v));
 }

@@ -57,7 +57,7 @@ static inline F f_min(const F& a, const F& b) {
     return lanes<F>([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
 }
 static inline F f_abs(const F& a) {
-    return lanes<F>([&](int i) { return a.v[i] < 0.0F ? -a.v[i] : a.v[i]; });
+    return lanes<F>([&](int i) { return __builtin_fabsf(a.v[i]); });
 }
 static inline F f_sqrt(const F& a) {
     return lanes<F>([&](int i) { return __builtin_sqrtf(a.v[i]); });
@@ -80,6 +80,21 @@ static inline float f_highest(const F& x) {
     float highest = x.v[0];
     for (int i = 1; i < 16; ++i) highest = x.v[i] > highest ? x.v[i] : highest;
     return highest;
+}
+// The higher ones of numbers that are not negative; NaN is higher than any.
+static inline F f_higher(const F& a, const F& b) {
+    return lanes<F>([&](int i) { return a.v[i] > b.v[i] || a.v[i] != a.v[i] ? a.v[i] : b.v[i]; });
+}
+// Lane i is the highest lane of x[i]; as f_higher.
+static inline F f_highest_of_each(const F* x) {
+    return lanes<F>([=](int i) {
+        float highest = x[i].v[0];
+        for (int k = 1; k < 16; ++k) {
+            const float other = x[i].v[k];
+            highest = other > highest || other != other ? other : highest;
+        }
+        return highest;
+    });
 }
 
 static inline F f_from_half(const void* p) {
@@ -154,6 +169,11 @@ static inline int32_t i_sum(const I& x) {
     for (int i = 0; i < 16; ++i) sum += x.v[i];
     return sum;
 }
+// Lane i is the sum of the lanes of x[i].
+static inline I i_sum_of_each(const I* x) {
+    return lanes<I>([=](int i) { return i_sum(x[i]); });
+}
+static inline void i_store(int32_t* p, const I& x) { std::memcpy(p, x.v, sizeof x.v); }
 static inline void i_store_i8(void* p, const I& x) {
     int8_t* bytes = static_cast<int8_t*>(p);
     for (int i = 0; i < 16; ++i) bytes[i] = static_cast<int8_t>(x.v[i]);
