@@ -97,6 +97,12 @@ AttendSchedule& Scratch::schedule(int heads, int kv_heads, int window) {
     return schedule;
 }
 
+void Attend::feed(Prologue& following) {
+    if (following.x.data != out.data || cache->head_width % kBlockColumns != 0) return;
+    following.fed = true;
+    next = &following;
+}
+
 void Attend::reserve(Scratch& scratch, int /*max_rows*/) {
     schedule = &scratch.schedule(heads, cache->kv_heads, window);
 }
@@ -220,6 +226,21 @@ void Attend::run_item(StepContext& context, const Item& item) const {
         float* target = out.row(place.row) + place.column;
         context.kernels.attend_finish(totals[n], cache->head_width, target);
     }
+    convert_item(context, item);
+}
+
+// The rows of an item that are finished, for the operation that follows. Heads that lie beside each
+// other are converted together.
+void Attend::convert_item(StepContext& context, const Item& item) const {
+    if (next == nullptr) return;
+    for (int n = 0; n < item.queries;) {
+        const Place first = place_of(context, item, n);
+        const int begin = n;
+        do ++n;
+        while (n < item.queries && place_of(context, item, n).row == first.row);
+        next->convert(context, first.row, first.column,
+                      first.column + (n - begin) * cache->head_width);
+    }
 }
 
 void Attend::run_chunk(StepContext& context, const Item& item, int chunk) const {
@@ -260,6 +281,7 @@ void Attend::finish_item(StepContext& context, const Item& item) const {
         float* target = out.row(place.row) + place.column;
         context.kernels.attend_finish(total, cache->head_width, target);
     }
+    convert_item(context, item);
 }
 
 void Attend::run(StepContext& context, int thread) {

@@ -18,6 +18,7 @@ constexpr ptrdiff_t kReleaseBytes = ptrdiff_t{1} << 20;
 Executor::Executor(const ExecutorLimits& limits, const KernelTable& kernels)
     : limits_(limits), kernels_(kernels), pool_(limits.threads) {
     scratch_.private_.resize(static_cast<size_t>(limits.threads));
+    scratch_.row_factors.resize(static_cast<size_t>(limits.threads));
     scratch_.norm_rows.resize(static_cast<size_t>(limits.threads));
 }
 
@@ -159,6 +160,10 @@ void Executor::finish() {
         // Room for the logits of all rows, of which only what is used is ever touched.
         program->logits =
             Memory(static_cast<size_t>(limits_.max_rows) * program->logits_columns * sizeof(float));
+        for (size_t i = 0; i + 1 < program->operations.size(); ++i) {
+            Prologue* next = program->operations[i + 1]->prologue_to_feed();
+            if (next != nullptr) program->operations[i]->feed(*next);
+        }
         for (const auto& operation : program->operations) {
             operation->reserve(scratch_, limits_.max_rows);
         }

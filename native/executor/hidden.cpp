@@ -26,15 +26,12 @@ float from_bfloat16(uint16_t value) {
 
 }  // namespace
 
-void Concat::run(StepContext& context, int thread) {
-    const Share share = share_of(context.rows.count, thread, context.threads);
-    for (int row = share.begin; row < share.end; ++row) {
-        float* target = out.row(row);
-        std::copy_n(a.row(row), a.width, target);
-        std::copy_n(b.row(row), b.width, target + a.width);
-        // What another operation left behind there must not reach the sums over whole vectors.
-        std::fill(target + out.width, target + out.stride, 0.0F);
-    }
+void Concat::run_row(StepContext& /*context*/, int row) {
+    float* target = out.row(row);
+    std::copy_n(a.row(row), a.width, target);
+    std::copy_n(b.row(row), b.width, target + a.width);
+    // What another operation left behind there must not reach the sums over whole vectors.
+    std::fill(target + out.width, target + out.stride, 0.0F);
 }
 
 void StoreHidden::run(StepContext& context, int thread) {

@@ -11,9 +11,17 @@
 
 namespace nextn {
 
+struct Prologue;
+
 class StepOperation {
 public:
     virtual ~StepOperation() = default;
+    // Its prologue, if an operation before it may feed that.
+    virtual Prologue* prologue_to_feed() { return nullptr; }
+    // Told once, before the first step, what the operation after it begins with: if that reads what
+    // this one writes, each thread converts what it has written at once, while it is in its cache.
+    // Between cores passes then a quarter of the bytes.
+    virtual void feed(Prologue& /*next*/) {}
     // Says what scratch memory it needs for `max_rows` rows; called once, before the first step.
     virtual void reserve(Scratch&, int /*max_rows*/) {}
     // Called on one thread before the others join in.
@@ -21,56 +29,117 @@ public:
     virtual void run(StepContext& context, int thread) = 0;
 };
 
-struct Embed final : StepOperation {
-    Buffer out;
-    BlockType type;
-    const uint8_t* table;  // in the model file
-    int columns;
-    float scale;
-    void run(StepContext& context, int thread) override;
-};
-
 struct NormParameters {
     const float* weight = nullptr;  // null: no norm
     float epsilon = 0.0F;
 };
 
-struct Norm final : StepOperation {
+// Activations as the matrix kernels read them, and the factors of their norm, or null.
+struct Activations {
+    const std::vector<RowGroup>& groups;
+    const float* row_factors;
+};
+
+// The shared beginning of Linear and Logits: norm, then quantise (or spread) into row groups. For
+// Linear the norm's weight is in the converted values, and its factor, which needs the whole row,
+// is applied to the products.
+struct Prologue {
+    Buffer x;
+    NormParameters norm;
+    bool integer = false;  // some weight has an integer format
+    bool real = false;     // some weight has a float format
+    bool fine = false;     // quantise with a scale per 16 columns instead of 32
+    bool whole = false;    // norm whole rows, factor and all, before they are converted
+    bool fed = false;      // the operation before converts all rows
+
+    void reserve(Scratch& scratch, int max_rows);
+    // Lays out room for `count` rows; called on one thread, before the step.
+    void prepare(StepContext& context, int count);
+    // Converts columns of a row where it is fed; see KernelTable::quantise_row for `begin` and
+    // `end`.
+    void convert(StepContext& context, int row, int begin, int end) const;
+    // Returns the activations, ready to be read by the calling thread. `rows` lists the rows of x
+    // to take, or is null for all.
+    Activations run(StepContext& context, int thread, const int* rows) const;
+
+private:
+    void convert_into(StepContext& context, const std::vector<RowGroup>& groups,
+                      const float* values, int target, int begin, int end) const;
+    const float* factors(StepContext& context, int thread,
+                         const std::vector<RowGroup>& groups) const;
+
+    const ActivationScratch* shared_ = nullptr;
+    std::vector<RowGroup> groups_;                // in shared_
+    std::vector<std::vector<RowGroup>> private_;  // each thread's
+    int count_ = 0;
+    bool alone_ = false;  // every thread converts all rows for itself
+};
+
+// Operations whose rows are independent: each thread computes whole rows.
+class RowOperation : public StepOperation {
+public:
+    void feed(Prologue& next) final;
+    void run(StepContext& context, int thread) final;
+
+private:
+    virtual const Buffer& output() const = 0;
+    virtual void run_row(StepContext& context, int row) = 0;
+
+    const Prologue* next_ = nullptr;
+};
+
+struct Embed final : RowOperation {
+    Buffer out;
+    BlockType type;
+    const uint8_t* table;  // in the model file
+    int columns;
+    float scale;
+    const Buffer& output() const override { return out; }
+    void run_row(StepContext& context, int row) override;
+};
+
+struct Norm final : RowOperation {
     Buffer out, x;
     NormParameters norm;
     bool has_residual = false;
     Buffer residual;
-    void run(StepContext& context, int thread) override;
+    const Buffer& output() const override { return out; }
+    void run_row(StepContext& context, int row) override;
 };
 
-struct HeadNorm final : StepOperation {
+struct HeadNorm final : RowOperation {
     Buffer out, x;
     NormParameters norm;
     int heads;
-    void run(StepContext& context, int thread) override;
+    const Buffer& output() const override { return out; }
+    void run_row(StepContext& context, int row) override;
 };
 
-struct Rope final : StepOperation {
+struct Rope final : RowOperation {
     Buffer out, x;
     const RotaryTable* rotary;
     int heads;
-    void run(StepContext& context, int thread) override;
+    const Buffer& output() const override { return out; }
+    void run_row(StepContext& context, int row) override;
 };
 
-struct Activate final : StepOperation {
+struct Activate final : RowOperation {
     Buffer out, gate, up;
     int activation;
-    void run(StepContext& context, int thread) override;
+    const Buffer& output() const override { return out; }
+    void run_row(StepContext& context, int row) override;
 };
 
-struct Add final : StepOperation {
+struct Add final : RowOperation {
     Buffer out, a, b;
-    void run(StepContext& context, int thread) override;
+    const Buffer& output() const override { return out; }
+    void run_row(StepContext& context, int row) override;
 };
 
-struct Concat final : StepOperation {
+struct Concat final : RowOperation {
     Buffer out, a, b;
-    void run(StepContext& context, int thread) override;
+    const Buffer& output() const override { return out; }
+    void run_row(StepContext& context, int row) override;
 };
 
 struct StoreHidden final : StepOperation {
@@ -84,25 +153,6 @@ struct LoadHidden final : StepOperation {
     Buffer out;
     const HiddenLayer* cache;
     void run(StepContext& context, int thread) override;
-};
-
-// The shared beginning of Linear and Logits: norm, then quantise (or spread) into row groups.
-struct Prologue {
-    Buffer x;
-    NormParameters norm;
-    bool integer = false;  // some weight has an integer format
-    bool real = false;     // some weight has a float format
-    bool fine = false;     // quantise with a scale per 16 columns instead of 32
-
-    void reserve(Scratch& scratch, int max_rows) const;
-    // Returns the row groups, ready to be read by the calling thread. `rows` lists the rows of x to
-    // take, or is null for all.
-    const std::vector<RowGroup>& run(StepContext& context, int thread, const int* rows,
-                                     int count) const;
-
-private:
-    void convert(StepContext& context, int thread, const ActivationScratch& scratch, int source,
-                 int target) const;
 };
 
 struct LinearPart {
@@ -121,7 +171,11 @@ struct Linear final : StepOperation {
     int activation = 0;
     bool has_residual = false;
     Buffer residual;
+    const Prologue* next = nullptr;  // that this one feeds
+    Prologue* prologue_to_feed() override { return &prologue; }
+    void feed(Prologue& following) override;
     void reserve(Scratch& scratch, int max_rows) override;
+    void prepare(StepContext& context) override;
     void run(StepContext& context, int thread) override;
 };
 
@@ -130,6 +184,7 @@ struct Logits final : StepOperation {
     const PackedMatrix* matrix;
     float scale = 1.0F;
     void reserve(Scratch& scratch, int max_rows) override;
+    void prepare(StepContext& context) override;
     void run(StepContext& context, int thread) override;
 };
 
@@ -151,7 +206,9 @@ struct Attend final : StepOperation {
     int window;  // 0: all
     NormParameters query_norm, key_norm;
     const RotaryTable* rotary = nullptr;
+    const Prologue* next = nullptr;  // that this one feeds
 
+    void feed(Prologue& following) override;
     void reserve(Scratch& scratch, int max_rows) override;
     void prepare(StepContext& context) override;
     void run(StepContext& context, int thread) override;
@@ -173,6 +230,7 @@ private:
     void run_item(StepContext& context, const Item& item) const;
     void run_chunk(StepContext& context, const Item& item, int chunk) const;
     void finish_item(StepContext& context, const Item& item) const;
+    void convert_item(StepContext& context, const Item& item) const;
     AttendState state_at(const StepContext& context, size_t index) const;
 
     AttendSchedule* schedule = nullptr;

@@ -6,6 +6,13 @@
 
 namespace nextn {
 
+namespace {
+
+// Two for each block, in whole cache lines.
+size_t square_stride(size_t blocks) { return align_up(2 * blocks, 16); }
+
+}  // namespace
+
 void RotaryTable::fill(const StepRows& rows, int begin, int end) {
     const size_t pairs = frequencies.size();
     for (int row = begin; row < end; ++row) {
@@ -31,17 +38,19 @@ void ActivationScratch::reserve(int rows, int columns, bool integer, bool real) 
         q_ = Memory(max_integer_);
         scale_ = Memory(max_blocks_ * 2 * sizeof(float));
         scaled_sum_ = Memory(max_blocks_ * sizeof(float));
-        sums_ = Memory(max_blocks_ * 4 * sizeof(int32_t));
+        sums_ = Memory(max_blocks_ * 2 * sizeof(int16_t));
     }
     if (values_.bytes() < max_values_ * sizeof(float))
         values_ = Memory(max_values_ * sizeof(float));
-    groups_.reserve(static_cast<size_t>(rows / kMaxGroupRows + 1));
+    const size_t squares = static_cast<size_t>(rows) * square_stride(blocks) * sizeof(float);
+    if (squares_.bytes() < squares) squares_ = Memory(squares);
 }
 
-void ActivationScratch::arrange(int rows, int columns, bool fine) {
+void ActivationScratch::arrange(int rows, int columns, bool fine,
+                                std::vector<RowGroup>& groups) const {
     const size_t blocks = static_cast<size_t>((columns + kBlockColumns - 1) / kBlockColumns);
     const int count = (rows + kMaxGroupRows - 1) / kMaxGroupRows;
-    groups_.clear();
+    groups.clear();
     for (int g = 0; g < count; ++g) {
         const Share share = share_of(rows, g, count);
         const size_t first = static_cast<size_t>(share.begin);
@@ -52,18 +61,12 @@ void ActivationScratch::arrange(int rows, int columns, bool fine) {
         group.q = q_.as<int8_t>() + first * blocks * kBlockColumns;
         group.scale = scale_.as<float>() + first * blocks * (fine ? 2 : 1);
         group.scaled_sum = scaled_sum_.as<float>() + first * blocks;
-        group.sums = sums_.as<int32_t>() + first * blocks * 4;
+        group.sums = sums_.as<int16_t>() + first * blocks * 2;
+        group.square_stride = square_stride(blocks);
+        group.squares = squares_.as<float>() + first * group.square_stride;
         group.values = values_.as<float>() + first * blocks * kBlockColumns;
-        groups_.push_back(group);
+        groups.push_back(group);
     }
-}
-
-const RowGroup& ActivationScratch::group_of(int row, int& index) const {
-    size_t g = static_cast<size_t>(row) / kMaxGroupRows;
-    while (groups_[g].first_row > row) --g;
-    while (groups_[g].first_row + groups_[g].rows <= row) ++g;
-    index = row - groups_[g].first_row;
-    return groups_[g];
 }
 
 }  // namespace nextn

@@ -101,23 +101,19 @@ struct RotaryTable {
     }
 };
 
-// Quantised or spread activations of up to `rows` rows, and how they are grouped.
+// Memory for quantised or spread activations of up to `rows` rows.
 class ActivationScratch {
 public:
     void reserve(int rows, int columns, bool integer, bool real);
     // Lays out `rows` rows of `columns` columns in groups of at most kMaxGroupRows, evenly. `fine`
     // asks for a scale per 16 columns.
-    void arrange(int rows, int columns, bool fine);
-    const std::vector<RowGroup>& groups() const { return groups_; }
-    // The group of a row, and its index inside.
-    const RowGroup& group_of(int row, int& index) const;
+    void arrange(int rows, int columns, bool fine, std::vector<RowGroup>& groups) const;
 
 private:
-    Memory q_, scale_, scaled_sum_, sums_, values_;
+    Memory q_, scale_, scaled_sum_, sums_, values_, squares_;
     size_t max_integer_ = 0;
     size_t max_blocks_ = 0;
     size_t max_values_ = 0;
-    std::vector<RowGroup> groups_;
 };
 
 // Which thread computes what of attention: the same for all layers with these heads and window.
@@ -148,9 +144,13 @@ struct AttendSchedule {
 
 // Memory that operations use within themselves; one operation runs at a time.
 struct Scratch {
-    ActivationScratch shared;
+    // Two, for the operations that convert activations in turn: while one is read, the other is
+    // written.
+    ActivationScratch shared[2];
+    int next_shared = 0;
     std::vector<ActivationScratch> private_;  // one for each thread, for few rows
-    std::vector<Memory> norm_rows;            // one row for each thread
+    std::vector<Memory> row_factors;          // one for each thread: float32 [rows]
+    std::vector<Memory> norm_rows;            // one for each thread: a row
     Memory attend_states;                     // partial results of split attention
     Memory observed;                          // normed rows of an observer
     std::vector<std::unique_ptr<AttendSchedule>> schedules;

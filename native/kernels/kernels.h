@@ -34,8 +34,9 @@ constexpr size_t cache_part_bytes(CacheType type, int head_width) {
 //   q           int8 [blocks][rows][32]
 //   scale       [blocks][rows], value = scale * q; if fine: [blocks][rows][2], per 16 columns
 //   scaled_sum  [blocks][rows], scale * sum of q
-//   sums        int32 [blocks][rows][4]: sums of q over columns 0-15, 16-31, 0-31, unused
+//   sums        int16 [blocks][rows][2]: sums of q over columns 0-15 and 16-31
 //   values      float32 [columns][rows], for float weights
+//   squares     float32 [rows][square_stride]: sums of squares of 16 columns each, for a norm
 struct RowGroup {
     int first_row;
     int rows;
@@ -43,8 +44,10 @@ struct RowGroup {
     int8_t* q;
     float* scale;
     float* scaled_sum;
-    int32_t* sums;
+    int16_t* sums;
     float* values;
+    float* squares;
+    size_t square_stride;
 };
 
 struct LinearTask {
@@ -52,7 +55,8 @@ struct LinearTask {
     const PackedMatrix* up;  // with an activation: out = activation(matrix x) * (up x)
     const RowGroup* groups;
     int group_count;
-    float* out;  // [rows][out_stride]
+    const float* row_factors;  // of the norm of each row, applied to the products; may be null
+    float* out;                // [rows][out_stride]
     size_t out_stride;
     float scale;  // of the matrix, applied to the product
     float up_scale;
@@ -101,8 +105,15 @@ struct AttendState {
 
 struct KernelTable {
     const char* name;
-    void (*quantise_row)(const float* x, int columns, const RowGroup& group, int row);
-    void (*spread_row)(const float* x, int columns, const RowGroup& group, int row);
+    // Columns begin .. end - 1 of a row, times `weight` if that is not null, into a row of a group.
+    // Both are multiples of 32, but for the end of the row.
+    void (*quantise_row)(const float* x, const float* weight, int begin, int end,
+                         const RowGroup& group, int row);
+    void (*spread_row)(const float* x, const float* weight, int begin, int end,
+                       const RowGroup& group, int row);
+    void (*square_row)(const float* x, int begin, int end, const RowGroup& group, int row);
+    // What a row of this width is divided by in RMS norm, as a factor; from its sums of squares.
+    float (*norm_factor)(const float* squares, int width, float epsilon);
     void (*rms_norm)(const float* x, const float* weight, int width, float epsilon,
                      const float* residual, float* out);
     void (*linear)(const LinearTask& task, int tile_begin, int tile_end);

@@ -155,7 +155,7 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
     const int8_t* q = group.q;
     const float* row_scale = group.scale;
     const float* row_scaled_sum = group.scaled_sum;
-    const int32_t* row_sums = group.sums;
+    const int16_t* row_sums = group.sums;
 
     F sum[kRows];
     for (int m = 0; m < kRows; ++m) sum[m] = f_zero();
@@ -209,7 +209,9 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
         for (int half = 0; half < (kHalves ? 2 : 1); ++half) {
             for (int m = 0; m < kRows; ++m) {
                 if constexpr (kLayout.offset != 0) {
-                    dot[m] = i_set(-kLayout.offset * row_sums[4 * m + (kHalves ? half : 2)]);
+                    const int sum_of_row =
+                        kHalves ? row_sums[2 * m + half] : row_sums[2 * m] + row_sums[2 * m + 1];
+                    dot[m] = i_set(-kLayout.offset * sum_of_row);
                 } else {
                     dot[m] = i_zero();
                 }
@@ -228,9 +230,9 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
         for (int m = 0; m < kRows; ++m) {
             if constexpr (kMinimum) sum[m] = f_fma(minimum, f_set(row_scaled_sum[m]), sum[m]);
             if constexpr (kTwoMinimums) {
-                const float first = row_scale[kRowScales * m] * static_cast<float>(row_sums[4 * m]);
+                const float first = row_scale[kRowScales * m] * static_cast<float>(row_sums[2 * m]);
                 const float next = row_scale[kRowScales * m + kRowScales - 1] *
-                                   static_cast<float>(row_sums[4 * m + 1]);
+                                   static_cast<float>(row_sums[2 * m + 1]);
                 sum[m] = f_fma(minimum, f_set(first), sum[m]);
                 sum[m] = f_fma(minimum_next, f_set(next), sum[m]);
             }
@@ -240,7 +242,7 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
         q += kRows * kBlockColumns;
         row_scale += kRowScales * kRows;
         row_scaled_sum += kRows;
-        row_sums += 4 * kRows;
+        row_sums += 2 * kRows;
     }
     for (int m = 0; m < kRows; ++m) f_store(out + m * kTileRows, sum[m]);
 }
@@ -341,10 +343,11 @@ static void linear(const LinearTask& task, int tile_begin, int tile_end) {
             }
             for (int m = 0; m < group.rows; ++m) {
                 const size_t row = static_cast<size_t>(group.first_row + m);
-                F y = f_mul(f_load(result + m * kTileRows), f_set(task.scale));
+                const float factor = task.row_factors != nullptr ? task.row_factors[row] : 1.0F;
+                F y = f_mul(f_load(result + m * kTileRows), f_set(task.scale * factor));
                 if (task.bias != nullptr) y = f_add(y, f_load(task.bias + column));
                 if (task.activation != 0) {
-                    F up = f_mul(f_load(up_result + m * kTileRows), f_set(task.up_scale));
+                    F up = f_mul(f_load(up_result + m * kTileRows), f_set(task.up_scale * factor));
                     if (task.up_bias != nullptr) up = f_add(up, f_load(task.up_bias + column));
                     y = f_mul(f_activate(y, task.activation), up);
                 }

@@ -1,20 +1,30 @@
 // kernels/rows.inl: work on single rows: quantising, norms, rotary embedding, sums. Widths are
 // padded to 16, and the padding is zero.
 
+constexpr int kTogether = 16;  // halves of blocks, 16 columns each, whose sums fill a vector
+
+// Sixteen columns, or zeros behind the end.
+static inline F load_columns(const float* x, int column, int end) {
+    return column < end ? f_load(x + column) : f_zero();
+}
+
 // Eight blocks at a time: what belongs to a half of a block is a lane, so that a maximum or a sum
 // of sixteen halves costs hardly more than that of one. A value that is NaN or infinite makes the
 // scale of its block NaN, so that it is not lost: as a code it would look like any number.
-static void quantise_row(const float* x, int columns, const RowGroup& group, int row) {
-    constexpr int kHalves = 16;
-    const int halves = (columns + kBlockColumns - 1) / kBlockColumns * 2;
-    for (int first = 0; first < halves; first += kHalves) {
-        F values[kHalves];
-        for (int h = 0; h < kHalves; ++h) {
-            const int column = (first + h) * 16;
-            values[h] = column < columns ? f_load(x + column) : f_zero();
+static void quantise_row(const float* x, const float* weight, int begin, int end,
+                         const RowGroup& group, int row) {
+    const int block_end = (end + kBlockColumns - 1) / kBlockColumns;
+    for (int block = begin / kBlockColumns; block < block_end; block += kTogether / 2) {
+        F values[kTogether];
+        for (int h = 0; h < kTogether; ++h) {
+            const int column = block * kBlockColumns + 16 * h;
+            values[h] = load_columns(x, column, end);
+            if (weight != nullptr && column < end) {
+                values[h] = f_mul(values[h], f_load(weight + column));
+            }
         }
-        F magnitudes[kHalves];
-        for (int h = 0; h < kHalves; h += 2) {
+        F magnitudes[kTogether];
+        for (int h = 0; h < kTogether; h += 2) {
             magnitudes[h] = f_abs(values[h]);
             magnitudes[h + 1] = f_abs(values[h + 1]);
             if (!group.fine) {
@@ -24,47 +34,75 @@ static void quantise_row(const float* x, int columns, const RowGroup& group, int
         }
         const F highest = f_highest_of_each(magnitudes);
         // A block of subnormal values would overflow the reciprocal; it counts as zero.
-        alignas(64) float inverses[kHalves];
+        alignas(64) float inverses[kTogether];
         f_store(inverses, f_where_above(highest, f_set(1e-30F), f_div(f_set(127.0F), highest)));
-        alignas(64) float scales[kHalves];
         const F poison = f_sub(highest, highest);  // 0, or NaN if any value is not finite
         const F scale = f_add(f_div(highest, f_set(127.0F)), poison);
+        alignas(64) float scales[kTogether];
         f_store(scales, scale);
-        I codes[kHalves];
-        for (int h = 0; h < kHalves; ++h) {
+        I codes[kTogether];
+        for (int h = 0; h < kTogether; ++h) {
             // What is no number becomes the limit, as rounding it has no defined result.
             const F scaled = f_max(f_mul(values[h], f_set(inverses[h])), f_set(-127.0F));
             codes[h] = i_round(scaled);
         }
         const I sums = i_sum_of_each(codes);
-        alignas(64) int32_t all_sums[kHalves];
-        i_store(all_sums, sums);
-        alignas(64) float scaled_sums[kHalves];
+        alignas(64) int32_t half_sums[kTogether];
+        i_store(half_sums, sums);
+        alignas(64) float scaled_sums[kTogether];
         f_store(scaled_sums, f_mul(scale, f_from_i(sums)));
-        const int count = halves - first < kHalves ? halves - first : kHalves;
-        for (int h = 0; h < count; h += 2) {
-            const size_t at = static_cast<size_t>((first + h) / 2) * group.rows + row;
-            i_store_i8(group.q + at * kBlockColumns, codes[h]);
-            i_store_i8(group.q + at * kBlockColumns + 16, codes[h + 1]);
+        const int blocks = block_end - block < kTogether / 2 ? block_end - block : kTogether / 2;
+        for (int b = 0; b < blocks; ++b) {
+            const size_t at = static_cast<size_t>(block + b) * group.rows + row;
+            i_store_i8(group.q + at * kBlockColumns, codes[2 * b]);
+            i_store_i8(group.q + at * kBlockColumns + 16, codes[2 * b + 1]);
             if (group.fine) {
-                group.scale[2 * at] = scales[h];
-                group.scale[2 * at + 1] = scales[h + 1];
+                group.scale[2 * at] = scales[2 * b];
+                group.scale[2 * at + 1] = scales[2 * b + 1];
             } else {
-                group.scale[at] = scales[h];
+                group.scale[at] = scales[2 * b];
             }
-            group.scaled_sum[at] = scaled_sums[h] + scaled_sums[h + 1];
-            int32_t* block_sums = group.sums + at * 4;
-            block_sums[0] = all_sums[h];
-            block_sums[1] = all_sums[h + 1];
-            block_sums[2] = all_sums[h] + all_sums[h + 1];
+            group.scaled_sum[at] = scaled_sums[2 * b] + scaled_sums[2 * b + 1];
+            group.sums[2 * at] = static_cast<int16_t>(half_sums[2 * b]);
+            group.sums[2 * at + 1] = static_cast<int16_t>(half_sums[2 * b + 1]);
         }
     }
 }
 
-static void spread_row(const float* x, int columns, const RowGroup& group, int row) {
-    const int padded = (columns + kBlockColumns - 1) / kBlockColumns * kBlockColumns;
-    for (int c = 0; c < padded; ++c)
-        group.values[static_cast<size_t>(c) * group.rows + row] = c < columns ? x[c] : 0.0F;
+static void spread_row(const float* x, const float* weight, int begin, int end,
+                       const RowGroup& group, int row) {
+    const int padded = (end + kBlockColumns - 1) / kBlockColumns * kBlockColumns;
+    for (int c = begin; c < padded; ++c) {
+        const float value = c < end ? x[c] : 0.0F;
+        group.values[static_cast<size_t>(c) * group.rows + row] =
+            weight != nullptr && c < end ? value * weight[c] : value;
+    }
+}
+
+static void square_row(const float* x, int begin, int end, const RowGroup& group, int row) {
+    float* out = group.squares + static_cast<size_t>(row) * group.square_stride;
+    const int half_end = (end + kBlockColumns - 1) / kBlockColumns * 2;
+    for (int half = begin / 16; half < half_end; half += kTogether) {
+        F squares[kTogether];
+        for (int h = 0; h < kTogether; ++h) {
+            const F values = load_columns(x, (half + h) * 16, end);
+            squares[h] = f_mul(values, values);
+        }
+        alignas(64) float sums[kTogether];
+        f_store(sums, f_sum_of_each(squares));
+        for (int h = 0; h < kTogether && half + h < half_end; ++h) out[half + h] = sums[h];
+    }
+}
+
+static float norm_factor(const float* squares, int width, float epsilon) {
+    const int halves = (width + kBlockColumns - 1) / kBlockColumns * 2;
+    F sum = f_zero();
+    int h = 0;
+    for (; h + 16 <= halves; h += 16) sum = f_add(sum, f_load(squares + h));
+    float rest = 0.0F;
+    for (; h < halves; ++h) rest += squares[h];
+    const float mean = (f_sum(sum) + rest) / static_cast<float>(width);
+    return 1.0F / __builtin_sqrtf(mean + epsilon);
 }
 
 static void rms_norm(const float* x, const float* weight, int width, float epsilon,

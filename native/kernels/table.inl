@@ -5,6 +5,8 @@ static KernelTable make_table(const char* name) {
     table.name = name;
     table.quantise_row = quantise_row;
     table.spread_row = spread_row;
+    table.square_row = square_row;
+    table.norm_factor = norm_factor;
     table.rms_norm = rms_norm;
     table.linear = linear;
     table.rope = rope;

@@ -84,6 +84,15 @@ NEXTN_INLINE F f_highest_of_each(const F* x) {
     return {_mm256_castsi256_ps(join_each(bits, higher_bits)),
             _mm256_castsi256_ps(join_each(bits + 8, higher_bits))};
 }
+NEXTN_INLINE F f_sum_of_each(const F* x) {
+    __m256i bits[16];
+    for (int i = 0; i < 16; ++i) bits[i] = _mm256_castps_si256(_mm256_add_ps(x[i].a, x[i].b));
+    const auto add = [](__m256i a, __m256i b) {
+        return _mm256_castps_si256(_mm256_add_ps(_mm256_castsi256_ps(a), _mm256_castsi256_ps(b)));
+    };
+    return {_mm256_castsi256_ps(join_each(bits, add)),
+            _mm256_castsi256_ps(join_each(bits + 8, add))};
+}
 
 NEXTN_INLINE F f_from_half(const void* p) {
     const __m128i* halves = static_cast<const __m128i*>(p);

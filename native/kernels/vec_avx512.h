@@ -67,6 +67,13 @@ NEXTN_INLINE F f_highest_of_each(const F* x) {
     return {_mm512_castsi512_ps(
         join_each(bits, [](__m512i a, __m512i b) { return _mm512_max_epi32(a, b); }))};
 }
+NEXTN_INLINE F f_sum_of_each(const F* x) {
+    __m512i bits[16];
+    for (int i = 0; i < 16; ++i) bits[i] = _mm512_castps_si512(x[i].v);
+    return {_mm512_castsi512_ps(join_each(bits, [](__m512i a, __m512i b) {
+        return _mm512_castps_si512(_mm512_add_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b)));
+    }))};
+}
 
 NEXTN_INLINE F f_from_half(const void* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};

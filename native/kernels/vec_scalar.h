@@ -96,6 +96,10 @@ static inline F f_highest_of_each(const F* x) {
         return highest;
     });
 }
+// Lane i is the sum of the lanes of x[i].
+static inline F f_sum_of_each(const F* x) {
+    return lanes<F>([=](int i) { return f_sum(x[i]); });
+}
 
 static inline F f_from_half(const void* p) {
     uint16_t bits[16];
