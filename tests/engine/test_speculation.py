@@ -256,7 +256,7 @@ def test_steps_in_which_nobody_may_draft_say_nothing_about_the_pace(
 ) -> None:
     simulation = Simulation(Machine(), [flat(0.9), flat(0.9)])
     simulation.run(500)
-    before = simulation.controller._history.pace([-1])
+    before = simulation.controller._history.pace([-1, -2])
     monkeypatch.setattr(Switch, "drafts", lambda *_: False)
     simulation.run(300)
-    assert simulation.controller._history.pace([-1]) == before > 1.5
+    assert simulation.controller._history.pace([-1, -2]) == before > 3.0

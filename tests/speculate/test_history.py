@@ -28,9 +28,9 @@ def test_the_pace_of_copied_parts_does_not_make_time_dearer_elsewhere() -> None:
     sure, none = Draft([7], [0.9], "suffix"), Draft()
     for _ in range(50):
         history.see_free(1, sure)
-        history.count_step([copied([0.9] * 5, right=5)], 1.5)
+        history.count_step([copied([0.9] * 5, right=5)], 1, 1.5)
         history.see_free(1, none)
-        history.count_step([Committed(1, [0], 1)], 1.0)
+        history.count_step([Committed(1, [0], 1)], 1, 1.0)
     assert history.pace([1]) == pytest.approx(1.0, abs=0.05)
     history.see_free(1, sure)
     assert history.pace([1]) > 3.0
@@ -42,3 +42,17 @@ def test_the_pace_of_copied_parts_does_not_make_time_dearer_elsewhere() -> None:
     assert history.pace([2]) > 3.0
     history.close(2)
     assert history.pace([2]) == pytest.approx(1.0, abs=0.05)
+
+
+def test_the_pace_of_a_text_alone_does_not_make_time_dearer_for_many() -> None:
+    history = History()
+    for _ in range(50):
+        history.count_step([copied([0.9] * 3, right=3)], 1, 2.0)
+    assert history.pace([1]) == pytest.approx(2.0, abs=0.2)
+    # Four texts, new ones or that one among others, are not written faster than plainly so far.
+    assert history.pace([2, 3, 4, 5]) == pytest.approx(4.0)
+    assert history.pace([1, 2, 3, 4]) == pytest.approx(4.0)
+    for _ in range(50):
+        history.count_step([Committed(n, [0], 1) for n in range(1, 5)], 4, 0.8)
+    assert history.pace([1, 2, 3, 4]) == pytest.approx(5.0, abs=0.1)
+    assert history.pace([1]) == pytest.approx(2.0, abs=0.2)

@@ -274,7 +274,7 @@ class DepthController:
         plain = self._work.plain(load)
         took = costs.cost(rows, load.context) + self._drafting
         paced = [p for p in committed if load.paced is None or p.sequence in load.paced]
-        self._history.count_step(paced, took / plain)
+        self._history.count_step(paced, len(load.sequences), took / plain)
         # What the same text would have taken without drafts.
         tokens = sum(1 + part.accepted for part in committed)
         self._allowance.earn(tokens * plain / len(load.sequences))

@@ -11,6 +11,9 @@ from nextn.speculate.pace import Pace
 
 _COPYING = 0.5  # chance of a free draft's first token, from which on a text counts as copied
 
+_Kind = tuple[bool, int]
+"""Whether a text is copied, and the number of bits in the number of sequences of the step."""
+
 
 class History:
     """Calibrations by drafter, chains and pace by sequence.
@@ -22,9 +25,10 @@ class History:
         self._calibrations: dict[tuple[str, bool], Calibration] = {}
         self._all_chains = ChainRecord()
         self._chains: dict[int, ChainRecord] = {}
-        # Where a text is copied, tokens come much faster; so that is counted apart.
-        self._pace = (Pace(), Pace())
-        self._paces: dict[tuple[int, bool], Pace] = {}
+        # Where a text is copied, tokens come much faster, and what a draft can gain depends on how
+        # many sequences share a step: each has a pace of its own.
+        self._pace: dict[_Kind, Pace] = {}
+        self._paces: dict[int, dict[_Kind, Pace]] = {}
         self._copying: set[int] = set()
 
     def __contains__(self, sequence: int) -> bool:
@@ -35,8 +39,7 @@ class History:
         """Forget a sequence; one that is unknown is no error."""
         self._chains.pop(sequence, None)
         self._copying.discard(sequence)
-        for copying in (False, True):
-            self._paces.pop((sequence, copying), None)
+        self._paces.pop(sequence, None)
 
     def chains(self, sequence: int) -> ChainRecord:
         """The chains of the costly drafter for a sequence."""
@@ -73,8 +76,9 @@ class History:
         """
         total = 0.0
         for sequence in sequences:
-            copying = sequence in self._copying
-            total += self._paces.get((sequence, copying), self._pace[copying]).rate
+            kind = self._kind(sequence, len(sequences))
+            pace = self._paces.get(sequence, {}).get(kind) or self._pace.get(kind)
+            total += 1.0 if pace is None else pace.rate
         return max(total, len(sequences))
 
     def see_free(self, sequence: int, free: Draft) -> None:
@@ -99,14 +103,23 @@ class History:
                 if guess != token:
                     break
 
-    def count_step(self, committed: Iterable[Committed], time: float) -> None:
-        """Count a step, which took so many times as long as one of plain decoding."""
+    def count_step(self, committed: Iterable[Committed], sequences: int, time: float) -> None:
+        """Count a step, which took so many times as long as one of plain decoding.
+
+        Args:
+            committed: what was committed for the sequences that count.
+            sequences: how many decoded in the step, with those that do not count.
+            time: of the step, in steps of plain decoding of them all.
+        """
         for part in committed:
             tokens = 1 + part.accepted
-            copying = part.sequence in self._copying
-            self._pace[copying].add(tokens, time)
-            key = part.sequence, copying
-            pace = self._paces.get(key)
-            if pace is None:
-                pace = self._paces[key] = Pace(self._pace[copying])
-            pace.add(tokens, time)
+            kind = self._kind(part.sequence, sequences)
+            everyone = self._pace.setdefault(kind, Pace())
+            everyone.add(tokens, time)
+            paces = self._paces.setdefault(part.sequence, {})
+            if kind not in paces:
+                paces[kind] = Pace(everyone)
+            paces[kind].add(tokens, time)
+
+    def _kind(self, sequence: int, sequences: int) -> _Kind:
+        return sequence in self._copying, sequences.bit_length()
