@@ -52,10 +52,18 @@ def test_a_time_in_which_all_is_slower_does_not_decide() -> None:
 def test_a_change_is_followed_both_ways() -> None:
     switch = Switch()
     run(switch, 8, 3000, 150.0, 100.0)
-    run(switch, 8, 2500, 60.0, 100.0)
+    run(switch, 8, 4500, 60.0, 100.0)
     assert run(switch, 8, 3000, 60.0, 100.0) < 0.1
-    run(switch, 8, 2500, 150.0, 100.0)
+    run(switch, 8, 4500, 150.0, 100.0)
     assert run(switch, 8, 3000, 150.0, 100.0) > 0.9
+
+
+@pytest.mark.parametrize(("drafting", "share"), [(80.0, 0.006), (125.0, 0.994)])
+def test_what_was_found_again_and_again_is_seldom_tried(drafting: float, share: float) -> None:
+    switch = Switch()
+    run(switch, 8, 10_000, drafting, 100.0)
+    drafted = run(switch, 8, 50_000, drafting, 100.0)
+    assert drafted < share if drafting < 100.0 else drafted > share
 
 
 def test_numbers_of_sequences_are_told_apart() -> None:

@@ -18,7 +18,13 @@ _BURSTS = 4
 """Bursts of a trial, the two ways in turn: what slows the machine down for a while hits both."""
 
 _KEPT = 1024
-"""Steps for which the faster way is kept."""
+"""Steps for which the faster way is kept, at first."""
+
+_MOST_KEPT = 4096
+"""Steps for which it is kept at most: each trial that confirms it doubles them."""
+
+_CLEAR = 0.95
+"""After half a trial the way that was kept is confirmed, if the other one is slower than this."""
 
 _SETTLING = 4
 """Steps after a change that do not count: a drafter that was left out has to catch up."""
@@ -49,12 +55,16 @@ class _Load:
         drafts: the present way.
         bursts: of a trial that are left, the present one included; 0 while a way is kept.
         steps: since the last change.
+        kept: steps for which the way that was found is kept; 0 before the first trial has ended.
+        found: the way that the last trial found.
         ways: what the present trial has counted, by whether drafts were made.
     """
 
     drafts: bool = True
     bursts: int = _BURSTS
     steps: int = 0
+    kept: int = 0
+    found: bool = True
     ways: dict[bool, _Way] = field(default_factory=lambda: {True: _Way(), False: _Way()})
 
 
@@ -89,24 +99,37 @@ class Switch:
         load = self._load(sequences)
         load.steps += 1
         if not load.bursts:
-            if load.steps >= _KEPT:
+            if load.steps >= load.kept:
                 load.ways = {True: _Way(), False: _Way()}
-                self._change(load, _BURSTS)
+                load.bursts = _BURSTS
+                self._turn(load)
             return
         if load.steps > _SETTLING:
             load.ways[load.drafts].tokens.append(tokens)
             load.ways[load.drafts].seconds.append(seconds)
         if load.steps >= _BURST:
-            self._change(load, load.bursts - 1)
+            load.bursts -= 1
+            if not load.bursts or (load.bursts == _BURSTS // 2 and self._is_confirmed(load)):
+                self._end_trial(load)
+            else:
+                self._turn(load)
 
-    def _change(self, load: _Load, bursts: int) -> None:
-        """Go on with the other way, or after a trial with the faster one."""
+    def _turn(self, load: _Load) -> None:
+        """Go on with the other way."""
         load.steps = 0
-        load.bursts = bursts
-        if bursts:
-            load.drafts = not load.drafts
-        else:
-            load.drafts = load.ways[True].rate >= load.ways[False].rate
+        load.drafts = not load.drafts
+
+    def _is_confirmed(self, load: _Load) -> bool:
+        ways, found = load.ways, load.found
+        return load.kept > 0 and ways[not found].rate < _CLEAR * ways[found].rate
+
+    def _end_trial(self, load: _Load) -> None:
+        """Keep the faster way, for the longer the more often it was found."""
+        faster = load.ways[True].rate >= load.ways[False].rate
+        confirmed = load.kept > 0 and faster == load.found
+        load.kept = min(2 * load.kept, _MOST_KEPT) if confirmed else _KEPT
+        load.drafts = load.found = faster
+        load.steps = load.bursts = 0
 
     def _load(self, sequences: int) -> _Load:
         return self._loads.setdefault(sequences.bit_length(), _Load())
