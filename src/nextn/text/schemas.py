@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
@@ -18,6 +18,12 @@ _ANNOTATIONS = frozenset(
     ("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly")
 )
 _DATA = frozenset(("const", "enum", "default", "examples"))
+_CASES = ("anyOf", "oneOf")
+_TIGHTER: Mapping[str, Callable[[float, float], float]] = {
+    **dict.fromkeys(("minLength", "minItems", "minimum", "exclusiveMinimum"), max),
+    **dict.fromkeys(("maxLength", "maxItems", "maximum", "exclusiveMaximum"), min),
+}
+"""Limits, and which of two counts."""
 
 
 def pointed_at(whole: Any, reference: str) -> list[Any]:
@@ -54,12 +60,15 @@ def pointed_at(whole: Any, reference: str) -> list[Any]:
 def merged(*schemas: Any, whole: Any) -> dict[str, Any]:
     """One schema for values that fit all: with what they refer to, and all that allOf says of them.
 
-    Properties and required ones add up; where the schemas differ otherwise, the last one counts.
+    Properties and required ones add up, of limits the tighter ones count, of types and enumerations
+    what they have in common; where the schemas differ otherwise, the last one counts. What cannot
+    be beside the same of another schema, such as a second anyOf, is left in allOf.
 
     Raises:
         LookupError: see `pointed_at`.
     """
     result: dict[str, Any] = {}
+    more: list[Any] = []
     waiting = [*schemas]
     seen: list[Any] = []  # kept, so that no other schema gets its identity
     identities: set[int] = set()
@@ -74,24 +83,79 @@ def merged(*schemas: Any, whole: Any) -> dict[str, Any]:
         if isinstance(schema.get("$ref"), str):
             waiting.insert(0, pointed_at(whole, schema["$ref"])[-1])
         for key, value in schema.items():
-            before = result.get(key)
-            if isinstance(before, Mapping) and isinstance(value, Mapping):
-                value = {**before, **value}
-            elif key == "required" and isinstance(before, list) and isinstance(value, list):
-                value = [*before, *value]
-            if key not in ("$ref", "allOf"):
-                result[key] = value
-    return result
+            if key in _CASES and key in result and value != result[key]:
+                more.append({key: value})
+            elif key not in ("$ref", "allOf"):
+                result[key] = _both(key, result[key], value) if key in result else value
+    return {**result, "allOf": more} if more else result
+
+
+def cases(schema: Any, *, whole: Any) -> list[dict[str, Any]] | None:
+    """The schemas without anyOf, oneOf and allOf of which values fit one; None if they are many.
+
+    Raises:
+        LookupError: see `pointed_at`.
+    """
+    waiting = [merged(schema, whole=whole)]
+    found: list[dict[str, Any]] = []
+    for _ in range(2 * _MOST_CASES):  # some lead back to themselves
+        if not waiting:
+            return found
+        first = waiting.pop(0)
+        key = cases_key(first)
+        if not key:
+            found.append(first)
+            continue
+        rest = {name: value for name, value in first.items() if name != key}
+        if len(waiting) + len(found) + len(first[key]) > _MOST_CASES:
+            break
+        following = [merged(rest, case, whole=whole) for case in first[key]]
+        waiting[:0] = [each for each in following if not impossible(each)]
+    return None
+
+
+def cases_key(schema: Mapping[str, Any]) -> str:
+    """Under which keyword a schema has cases, of which a value must fit one; "" if it has none."""
+    return next((key for key in _CASES if isinstance(schema.get(key), list) and schema[key]), "")
+
+
+def impossible(schema: Mapping[str, Any]) -> bool:
+    """Whether no value can fit what `merged` made, since its types or enumerations differ."""
+    return schema.get("type") == [] or schema.get("enum") == []
+
+
+def _both(key: str, first: Any, second: Any) -> Any:
+    """What a keyword says where two schemas have it."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return {**first, **second}
+    if isinstance(first, list) and isinstance(second, list):
+        if key == "required":
+            return [*first, *second]
+        if key == "enum":
+            return [value for value in first if value in second]
+    if key == "type" and isinstance(first, str | list) and isinstance(second, str | list):
+        return _common_types(first, second)
+    tighter = _TIGHTER.get(key)
+    if tighter is not None and isinstance(first, int | float) and isinstance(second, int | float):
+        return tighter(first, second)
+    return second
+
+
+def _common_types(first: str | list[Any], second: str | list[Any]) -> list[Any]:
+    ours, theirs = ([each] if isinstance(each, str) else each for each in (first, second))
+    common = [each for each in ours if each in theirs or (each == "integer" and "number" in theirs)]
+    whole = "integer" in theirs and "number" in ours and "integer" not in common
+    return [*common, "integer"] if whole else common
 
 
 def followed(part: Any, whole: Mapping[str, Any]) -> Any:
     """A part of a schema; if it is a reference, or its cases are, what they refer to."""
     found = _followed(part, whole)
     if isinstance(found, Mapping):
-        for key in ("anyOf", "oneOf"):
-            cases = found.get(key)
-            if isinstance(cases, list) and len(cases) <= _MOST_CASES:
-                found = {**found, key: [_followed(case, whole) for case in cases]}
+        for key in _CASES:
+            few = found.get(key)
+            if isinstance(few, list) and len(few) <= _MOST_CASES:
+                found = {**found, key: [_followed(case, whole) for case in few]}
     return found
 
 

@@ -17,7 +17,10 @@ from nextn.grammar.specification import Specification
 from nextn.sampling.constraint import Constraint
 from nextn.text.dialects import Dialect, Tool
 from nextn.text.dialects.find import DIALECTS, HERMES, QWEN3_CODER
+from nextn.text.dialects.gemma import GemmaCalls
 from nextn.text.dialects.grammar import call_grammar, terms
+from nextn.text.dialects.parameter_calls import ParameterCalls
+from nextn.text.dialects.tools import ToolSchemaError
 from nextn.text.tokenizer import Tokenizer, load_tokenizer
 from tests.support.tiny_gguf import write_tiny_model
 from tests.text.dialects.parsing import NOW, WEATHER, parse
@@ -231,6 +234,86 @@ def test_arguments_fit_what_a_schema_refers_to(
     assert grammars.accepts(grammars.start(dialect, tool), text)
     assert parse(dialect, text, tools=[tool]).values == [("go", good)]
     assert not grammars.accepts(grammars.start(dialect, tool), dialect.calls.write([("go", bad)]))
+
+
+EITHER = {
+    "anyOf": [
+        {"properties": {"a": {"type": "string"}}, "required": ["a"]},
+        {"properties": {"b": {"type": "integer"}}, "required": ["b"]},
+    ]
+}
+UNLISTED: dict[str, tuple[dict[str, Any], list[Any], list[Any]]] = {
+    "no schema": ({}, [{}], [{"a": "1"}]),
+    "an empty list": ({"properties": {}}, [{}], [{"a": "1"}]),
+    "no list": (
+        {"type": "object"},
+        [{}, {"a": "x"}, {"b-c": [1, {"d": None}], "a": "1 < 2"}],
+        [],
+    ),
+    "others of a type": (
+        {"additionalProperties": {"type": "integer"}},
+        [{}, {"a": 1, "b": -2}],
+        [{"a": "x"}, {"a": 1, "b": [2]}],
+    ),
+    "other strings": (
+        {"properties": {}, "additionalProperties": {"type": "string"}},
+        [{}, {"a": "1"}, {"a": "x"}],
+        [],
+    ),
+    "no others": ({"additionalProperties": False}, [{}], [{"a": "1"}]),
+    "one that must be there": ({"required": ["a"]}, [{"a": [1]}], [{}]),
+    "cases": (
+        EITHER,
+        [{"a": "1"}, {"b": 1}],
+        [{}, {"a": "1", "b": 1}, {"b": [1]}],
+    ),
+    "cases of what must be there": (
+        {
+            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+            "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
+        },
+        [{"a": 1}, {"b": 1}, {"a": 1, "b": 2}],
+        [{}],
+    ),
+}
+
+
+@EACH
+@pytest.mark.parametrize("name", UNLISTED)
+def test_a_schema_without_a_list_of_parameters_is_kept_to(
+    grammars: Grammars, dialect: Dialect, name: str
+) -> None:
+    parameters, good, bad = UNLISTED[name]
+    tool = Tool("go", "", parameters)
+    for arguments in good:
+        text = dialect.calls.write([("go", arguments)])
+        if isinstance(dialect.calls, GemmaCalls) and name in ("no list", "one that must be there"):
+            continue  # in its values without a type, strings are allowed only
+        assert grammars.accepts(grammars.start(dialect, tool), text), arguments
+        assert parse(dialect, text, tools=[tool]).values == [("go", arguments)]
+    for arguments in bad:
+        if isinstance(dialect.calls, ParameterCalls) or not {"a", "b"} <= arguments.keys():
+            text = dialect.calls.write([("go", arguments)])
+            assert not grammars.accepts(grammars.start(dialect, tool), text), arguments
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"anyOf": [{"$ref": "#"}]},
+        {"allOf": [{"anyOf": [{"title": "x"}] * 8}, {"anyOf": [{"title": "y"}] * 9}]},
+        {"additionalProperties": False, "required": ["a"]},
+    ],
+    ids=["itself", "many cases", "nothing fits"],
+)
+def test_parameters_without_an_end_or_a_way_are_refused(
+    grammars: Grammars, parameters: dict[str, Any]
+) -> None:
+    started = time.process_time()
+    with pytest.raises(ToolSchemaError) as caught:
+        grammars.start(QWEN3_CODER, NOW, Tool("go", "", parameters))
+    assert time.process_time() - started < 5.0
+    assert caught.value.tool == "go"
 
 
 @EACH

@@ -9,7 +9,7 @@ from typing import Any
 from nextn.errors import shown
 from nextn.text.dialects.base import Term
 from nextn.text.dialects.parameter_values import text_up_to, types_of
-from nextn.text.dialects.tools import Tool, ToolSchemaError
+from nextn.text.dialects.tools import FREE_KEY, Tool, ToolSchemaError, listed_properties
 from nextn.text.schemas import merged, pointed_at
 
 MAX_RULES = 5000
@@ -24,7 +24,6 @@ _SCALARS = {
     "boolean": '("true" | "false")',
     "null": '"null"',
 }
-_FREE_KEY = r"/[A-Za-z0-9_.\-]+/"
 _SHAPES = ("type", "properties", "items", "additionalProperties", "required", "allOf")
 """Keywords that say something about a value beside its cases."""
 
@@ -70,7 +69,7 @@ class ValueRules:
             ToolSchemaError: a reference leads nowhere, or there are too many rules.
         """
         self._tool, self._named = tool, {}
-        self._whole = {"type": "object", **tool.parameters}
+        self._whole = tool.schema
         name = self._rule({"$ref": "#"})
         # One after the other: definitions may lead to each other in a long chain.
         while self._waiting:
@@ -161,15 +160,14 @@ class ValueRules:
 
     def _object(self, schema: Mapping[str, Any]) -> str:
         """The term for an object: its properties in order, with commas between those given."""
-        properties = schema.get("properties")
-        if not isinstance(properties, Mapping) or not properties:
-            others = schema.get("additionalProperties")
+        listed, needed = listed_properties(schema)
+        others = schema.get("additionalProperties")
+        properties = {**dict.fromkeys(needed, others), **listed}
+        if not properties:
             if others is False:
                 return f"{self._term('{')} {self._term('}')}"
-            pair = f"{_FREE_KEY} {self._term(':')} {self._rule(others)}"
+            pair = f"{FREE_KEY} {self._term(':')} {self._rule(others)}"
             return self._listed("{", pair, "}")
-        required = schema.get("required")
-        needed = required if isinstance(required, list) else []
         first = rest = self._term("}")
         in_order = sorted(properties, key=str.lower)
         for key in reversed(in_order):

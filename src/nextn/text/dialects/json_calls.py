@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nextn.text.dialects.base import Call, CallFormat, Term, as_json
@@ -139,26 +139,9 @@ def choice(calls: Sequence[str]) -> str:
     return "\n".join([f"call: {' | '.join(f'call_{i}' for i in range(len(calls)))}", *rules])
 
 
-_MORE_PROPERTIES = frozenset(("$ref", "allOf", "anyOf", "oneOf"))
-"""Keywords beside properties that may allow others."""
-
-
 def json_rule(tool: Tool) -> str:
-    """The term for the JSON arguments of a tool.
-
-    A schema that lists properties and does not speak of others allows any; models make no good use
-    of that.
-    """
-    names, required = tool.parameters.get("properties"), tool.parameters.get("required")
-    closable = (
-        isinstance(names, Mapping)
-        and names
-        and (not isinstance(required, list) or all(each in names for each in required))
-        and not _MORE_PROPERTIES & tool.parameters.keys()
-    )
-    closed = {"additionalProperties": False} if closable else {}
-    schema = with_settings({"type": "object", **closed, **tool.parameters})
-    return f"%json {json.dumps(schema)}"
+    """The term for the JSON arguments of a tool."""
+    return f"%json {json.dumps(with_settings(tool.schema))}"
 
 
 def read_end(output: Output, *marks: str) -> Steps[None]:

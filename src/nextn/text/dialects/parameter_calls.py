@@ -11,9 +11,15 @@ from nextn.text.dialects.base import Call, CallFormat, Term, as_json
 from nextn.text.dialects.json_calls import choice, read_end
 from nextn.text.dialects.json_values import MAX_KEY
 from nextn.text.dialects.output import Output
-from nextn.text.dialects.parameter_values import json_of, string_only, value_rule, written
+from nextn.text.dialects.parameter_values import (
+    json_of,
+    string_only,
+    types_of,
+    value_rule,
+    written,
+)
 from nextn.text.dialects.reader import Steps
-from nextn.text.dialects.tools import MAX_NAME, NAME, Tool, ToolSchemaError, is_name
+from nextn.text.dialects.tools import FREE_KEY, MAX_NAME, NAME, Tool, ToolSchemaError, is_name
 
 _KEY = re.compile(r'[^<>"\n]*')
 
@@ -206,24 +212,44 @@ class ParameterCalls(CallFormat):
 
     def grammar(self, tools: Sequence[Tool], term: Term, *, several: bool) -> str:
         """See `CallFormat.grammar`."""
-        calls, rules, length = [], [], 0
-        for i, tool in enumerate(tools):
-            terms = [term(self._begin(tool.name))]
-            for j, (key, schema, required) in enumerate(tool.properties()):
-                is_string = string_only(schema)
-                head, tail = self._around(key, is_string)
-                name = f"p_{i}_{j}"
-                rules.append(value_rule(name, schema, term, head, tail, python=self.python))
-                length += len(rules[-1])
-                if length > _MAX_RULES:
-                    raise ToolSchemaError(
-                        tool.name, "is too large with what each parameter refers to; use less $ref"
-                    )
-                terms.append(name if required else f"{name}?")
-            calls.append(" ".join([*terms, term(self._end)]))
+        calls: list[str] = []
+        rules: list[str] = []
+        length = 0
+        for tool in tools:
+            for form in tool.forms():
+                terms = [term(self._begin(tool.name))]
+                for key, schema, required in form.parameters():
+                    head, tail = self._around(key, string_only(schema))
+                    name = f"p_{len(rules)}"
+                    rules.append(value_rule(name, schema, term, head, tail, python=self.python))
+                    length += len(rules[-1])
+                    if length > _MAX_RULES:
+                        raise ToolSchemaError(
+                            tool.name,
+                            "is too large with what each parameter refers to; use less $ref",
+                        )
+                    terms.append(name if required else f"{name}?")
+                if form.free is not False:
+                    terms.append(f"p_{len(rules)}*")
+                    rules.append(self._free_rule(f"p_{len(rules)}", form.others(), term))
+                calls.append(" ".join([*terms, term(self._end)]))
         begin, between, end = (term(text) if text else "" for text in self._outer())
         more = f" ({between} call)*" if several else ""
         return "\n".join([f"calls: {begin} call{more} {end}", choice(calls), *rules])
+
+    def _free_rule(self, name: str, schema: Any, term: Term) -> str:
+        """Lark rules, the first of which is a parameter of any name with a value of a schema."""
+        # Any text is a value where the schema does not say more: JSON, or else a string.
+        schemas = [schema]
+        if types_of(schema) is None:
+            schemas = [_STRING, schema] if self.typed else [_STRING]
+        rules = []
+        for i, each in enumerate(schemas):
+            head, tail = self._around("", string_only(each))
+            head = head.removeprefix(self.parameter[0])
+            rules.append(value_rule(f"{name}_{i}", each, term, head, tail, python=self.python))
+        values = " | ".join(f"{name}_{i}" for i in range(len(schemas)))
+        return "\n".join([f"{name}: {term(self.parameter[0])} {FREE_KEY} ({values})", *rules])
 
     def _outer(self) -> tuple[str, str, str]:
         """What stands before all calls, between two of them, and after all."""
@@ -248,6 +274,7 @@ class ParameterCalls(CallFormat):
         return f"{before}{key}{after_key}{kind}{middle}{self.line}", f"{self.line}{end}\n"
 
 
+_STRING = {"type": "string"}
 _TYPED = (' string="true">', ' string="false">')
 
 
