@@ -90,15 +90,20 @@ def merged(*schemas: Any, whole: Any) -> dict[str, Any]:
     return {**result, "allOf": more} if more else result
 
 
-def cases(schema: Any, *, whole: Any) -> list[dict[str, Any]] | None:
-    """The schemas without anyOf, oneOf and allOf of which values fit one; None if they are many.
+def cases(schema: Any, *, whole: Any, most: int) -> list[dict[str, Any]] | None:
+    """The schemas without anyOf, oneOf and allOf of which values fit one.
+
+    Args:
+        schema: with them.
+        whole: what it may refer to.
+        most: None is returned if there are more.
 
     Raises:
         LookupError: see `pointed_at`.
     """
     waiting = [merged(schema, whole=whole)]
     found: list[dict[str, Any]] = []
-    for _ in range(2 * _MOST_CASES):  # some lead back to themselves
+    for _ in range(2 * most):  # some lead back to themselves
         if not waiting:
             return found
         first = waiting.pop(0)
@@ -107,7 +112,7 @@ def cases(schema: Any, *, whole: Any) -> list[dict[str, Any]] | None:
             found.append(first)
             continue
         rest = {name: value for name, value in first.items() if name != key}
-        if len(waiting) + len(found) + len(first[key]) > _MOST_CASES:
+        if len(waiting) + len(found) + len(first[key]) > most:
             break
         following = [merged(rest, case, whole=whole) for case in first[key]]
         waiting[:0] = [each for each in following if not impossible(each)]

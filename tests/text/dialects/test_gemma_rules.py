@@ -82,6 +82,61 @@ CASES: dict[str, tuple[Any, list[Any], list[Any]]] = {
         [{"id": 1}, {"name": "b"}, {"id": 1, "name": "b"}],
         [{}, "text", {"id": "1"}],
     ),
+    "cases of two keywords": (
+        {
+            "type": "object",
+            "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}},
+            "anyOf": [{"required": ["x"]}, {"properties": {"z": NULL}, "required": ["z"]}],
+            "oneOf": [{"required": ["y"]}, {"properties": {"t": NULL}, "required": ["t"]}],
+        },
+        [{"x": 1, "y": 2}, {"t": None, "x": 1}, {"y": 2, "z": None}, {"t": None, "z": None}],
+        [{"x": 1}, {"y": 2}, {"t": None}, {"z": None}, {"t": None, "y": 2}],
+    ),
+    "cases within all of": (
+        {
+            "allOf": [
+                {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "boolean"}]},
+                {"anyOf": [{"type": "number"}, NULL, {"type": "boolean"}]},
+            ]
+        },
+        [1, True],
+        ["text", None, 1.5],
+    ),
+    "enumerations of which all hold": (
+        {"allOf": [{"enum": ["b", "c", 3]}, {"enum": ["c", "d", 3]}], "type": ["string", "null"]},
+        ["c"],
+        ["b", "d", 3],
+    ),
+    "short text": ({"type": "string", "maxLength": 3}, ["", "é\n<"], ["text"]),
+    "long text": ({"type": "string", "minLength": 3}, ["abc", "text" * 9], ["", "ab"]),
+    "text of a length": (
+        {"type": "string", "minLength": 2, "maxLength": 3.0},
+        ["ab", "abc"],
+        ["", "a", "abcd"],
+    ),
+    "no text": ({"type": "string", "maxLength": 0}, [""], ["a"]),
+    "lengths of cases": (
+        {"minLength": 2, "anyOf": [{"type": "string", "maxLength": 3}, {"type": "integer"}]},
+        ["ab", "abc", 1],
+        ["a", "abcd"],
+    ),
+    "few items": ({"type": "array", "items": NULL, "maxItems": 2}, [[], [None] * 2], [[None] * 3]),
+    "many items": (
+        {"type": "array", "items": NULL, "minItems": 2},
+        [[None] * 2, [None] * 5],
+        [[], [None]],
+    ),
+    "a number of items": (
+        {"type": "array", "items": NULL, "minItems": 1, "maxItems": 2},
+        [[None], [None] * 2],
+        [[], [None] * 3],
+    ),
+    "no items": ({"type": "array", "maxItems": 0}, [[]], [["a"]]),
+    "limits of numbers": (
+        {"type": ["integer", "null"], "minimum": -2, "exclusiveMaximum": 13},
+        [-2, 0, 12, None],
+        [-3, 13, 1.5],
+    ),
     "a reference to a property": (
         {"type": "object", "properties": {"b": {"$ref": "#/$defs/Point/properties/x"}}},
         [{"b": 1}, {}],
@@ -181,9 +236,31 @@ WIDE = {
         {"allOf": [{"$ref": "#/$defs/nowhere"}, {"title": "x"}]},
         {"$ref": "#/$defs/cases"},
         {"enum": []},
+        {"allOf": [{"type": "string"}, {"type": "null"}]},
+        {"anyOf": [{"type": "string"}], "oneOf": [{"type": "null"}]},
+        {"type": "string", "minLength": 3, "maxLength": 2},
+        {"type": "string", "maxLength": "2"},
+        {"type": "array", "minItems": -1},
+        {"type": "array", "items": NULL, "maxItems": 1.5},
+        {"type": "string", "minLength": 10**9},
         WIDE,
     ],
-    ids=["nowhere", "elsewhere", "loop", "all of nowhere", "cases of itself", "no value", "wide"],
+    ids=[
+        "nowhere",
+        "elsewhere",
+        "loop",
+        "all of nowhere",
+        "cases of itself",
+        "no value",
+        "two types",
+        "two cases",
+        "no length",
+        "text as length",
+        "negative length",
+        "half an item",
+        "endless",
+        "wide",
+    ],
 )
 def test_what_has_no_grammar_is_refused(schema: Any) -> None:
     definitions = {

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from nextn.errors import shown
 from nextn.text.dialects.base import Term
-from nextn.text.dialects.parameter_values import text_up_to, types_of
-from nextn.text.dialects.tools import FREE_KEY, Tool, ToolSchemaError, listed_properties
-from nextn.text.schemas import merged, pointed_at
+from nextn.text.dialects.parameter_values import is_of, text_up_to, types_of
+from nextn.text.dialects.tools import (
+    FREE_KEY,
+    Tool,
+    ToolSchemaError,
+    listed_properties,
+    with_settings,
+)
+from nextn.text.schemas import cases, cases_key, impossible, merged, pointed_at
 
 MAX_RULES = 5000
 """Most rules for the values of all tools."""
@@ -18,21 +25,33 @@ MAX_RULES = 5000
 _MOST_REFERENCES = 16
 """References that lead to each other are followed so often."""
 
+MAX_CASES = 256
+"""Most cases of one value."""
+
 _SCALARS = {
     "integer": "/-?(0|[1-9][0-9]*)/",
     "number": r"/-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/",
     "boolean": '("true" | "false")',
     "null": '"null"',
 }
-_SHAPES = ("type", "properties", "items", "additionalProperties", "required", "allOf")
+_NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
+_MOST = {"Length": 1_000_000, "Items": 10_000}
+"""Highest limits of lengths: more characters or items than that are not told from any number."""
+
+_LIMITS = (*(f"{end}{what}" for what in _MOST for end in ("min", "max")), *_NUMBERS)
+_SHAPES = (
+    *("type", "properties", "items", "additionalProperties", "required"),
+    *("allOf", "anyOf", "oneOf"),
+    *_LIMITS,
+)
 """Keywords that say something about a value beside its cases."""
 
 
 class ValueRules:
     """Makes one rule per schema, and one per definition that schemas refer to.
 
-    Types, enumerations, cases, properties, items and the values of free objects are kept to; what
-    else a schema may say is not.
+    Types, enumerations, cases, properties, items, the values of free objects, lengths and limits of
+    numbers are kept to; what else a schema may say is not.
 
     Args:
         term: makes terms of texts.
@@ -79,6 +98,8 @@ class ValueRules:
 
     def _rule(self, schema: Any) -> str:
         """The name of the rule for values of a schema, which is made later if it is new."""
+        if isinstance(schema, Mapping) and "$ref" in schema and schema.keys() & set(_LIMITS):
+            schema = self._merged(schema)
         schema, reference = self._target(schema)
         if reference in self._named:
             return self._named[reference]
@@ -100,7 +121,7 @@ class ValueRules:
     def _target(self, schema: Any) -> tuple[Mapping[str, Any], str]:
         """What a schema refers to in the end, and the last reference; itself and "" if to nothing.
 
-        What stands beside a reference is not read.
+        Of what stands beside a reference, only limits are read, before.
         """
         reference = ""
         for _ in range(_MOST_REFERENCES):
@@ -122,14 +143,17 @@ class ValueRules:
             schema = self._merged(schema)
         values = [schema["const"]] if "const" in schema else schema.get("enum")
         if isinstance(values, list):
+            values = [value for value in values if is_of(value, schema.get("type"))]
             if not values:
                 raise self._error("enum is empty, so that no value is allowed")
             return " | ".join(self._term(self._written(value)) for value in values)
-        for key in ("anyOf", "oneOf"):
-            if isinstance(schema.get(key), list) and schema[key]:
-                others = {name: schema[name] for name in _SHAPES if name in schema}
-                cases = [self._merged(others, case) if others else case for case in schema[key]]
-                return " | ".join(dict.fromkeys(map(self._rule, cases)))
+        if impossible(schema):
+            raise self._error("allOf has types of which no value can be both")
+        key = cases_key(schema)
+        if key:
+            others = {name: schema[name] for name in _SHAPES if name in schema and name != key}
+            found = self._cases({**others, key: schema[key]}) if others else schema[key]
+            return " | ".join(dict.fromkeys(map(self._rule, found)))
         kinds = sorted(types_of(schema) or {"string"})
         return " | ".join(self._kind(kind, schema) for kind in kinds)
 
@@ -140,6 +164,18 @@ class ValueRules:
         except LookupError as error:
             raise self._leads_to_nothing(error) from error
 
+    def _cases(self, schema: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The schemas without cases of which values fit one."""
+        try:
+            found = cases(schema, whole=self._whole, most=MAX_CASES)
+        except LookupError as error:
+            raise self._leads_to_nothing(error) from error
+        if found is None:
+            raise self._error(f"anyOf and oneOf have more than {MAX_CASES} cases together")
+        if not found:
+            raise self._error("anyOf and oneOf have no case that fits what stands beside them")
+        return found
+
     def _leads_to_nothing(self, error: LookupError) -> ToolSchemaError:
         return self._error(f"$ref {error} leads to nothing in the schema")
 
@@ -148,15 +184,54 @@ class ValueRules:
         if kind == "object":
             return self._object(schema)
         if kind == "array":
-            return self._listed("[", self._rule(schema.get("items")), "]")
+            low, high = self._lengths(schema, "Items")
+            return self._listed("[", self._rule(schema.get("items")), "]", low, high)
+        if kind in ("integer", "number") and (limits := schema.keys() & set(_NUMBERS)):
+            limited = {"type": kind, **{name: schema[name] for name in sorted(limits)}}
+            return f"%json {json.dumps(with_settings(limited))}"
         if kind in _SCALARS:
             return _SCALARS[kind]
-        return f"{self._term(self._quote)} quoted"
+        return f"{self._term(self._quote)} {self._quoted(*self._lengths(schema, 'Length'))}"
 
-    def _listed(self, begin: str, item: str, end: str) -> str:
-        """The term for any number of items between brackets."""
+    def _quoted(self, low: int, high: int | None) -> str:
+        """The name of the rule for so many characters and the mark after them."""
+        name = "quoted"
+        if (low, high) != (0, None):
+            name = f"quoted_{low}_{'' if high is None else high}"
+            rule = text_up_to(name, self._quote, self._term, low, high)
+            if rule not in self.rules:
+                self.rules.append(rule)
+        return name
+
+    def _lengths(self, schema: Mapping[str, Any], what: str) -> tuple[int, int | None]:
+        """The least and the most of "Length" or "Items"; None for any number."""
+        low, high = (self._length(schema, f"{end}{what}") for end in ("min", "max"))
+        if low is not None and low > _MOST[what]:
+            raise self._error(f"min{what} is {low}; up to {_MOST[what]} is possible")
+        if low is not None and high is not None and low > high:
+            raise self._error(f"min{what} {low} is more than max{what} {high}")
+        return low or 0, None if high is None or high > _MOST[what] else high
+
+    def _length(self, schema: Mapping[str, Any], key: str) -> int | None:
+        value = schema.get(key)
+        if value is None:
+            return None
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not whole or value < 0:
+            raise self._error(f"{key} is {shown(repr(value))}; allowed: an integer from 0")
+        return int(value)
+
+    def _listed(
+        self, begin: str, item: str, end: str, low: int = 0, high: int | None = None
+    ) -> str:
+        """The term for a number of items between brackets."""
         term = self._term
-        return f"{term(begin)} ({item} ({term(',')} {item})*)? {term(end)}"
+        if high == 0:
+            return f"{term(begin)} {term(end)}"
+        most = "" if high is None else high - 1
+        more = "" if most == 0 else f" ({term(',')} {item}){{{max(low - 1, 0)},{most}}}"
+        some = f"{item}{more}" if low else f"({item}{more})?"
+        return f"{term(begin)} {some} {term(end)}"
 
     def _object(self, schema: Mapping[str, Any]) -> str:
         """The term for an object: its properties in order, with commas between those given."""

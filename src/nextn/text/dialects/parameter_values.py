@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,13 @@ def types_of(schema: Any, level: int = 0) -> set[str] | None:
             found = [types_of(each, level + 1) for each in schema[key]]
             return None if None in found else set().union(*(each or () for each in found))
     return None
+
+
+def is_of(value: Any, types: Any) -> bool:
+    """Whether a value is of a type, or of one of several; whatever is no type allows all."""
+    allowed = types_of({"type": types})
+    kind = _TYPES.get(type(value), "")
+    return allowed is None or kind in allowed or (kind == "integer" and "number" in allowed)
 
 
 def string_only(schema: Any) -> bool:
@@ -94,12 +102,21 @@ def value_rule(
     return f"{name}: {term(head)} {name}_v\n{text_up_to(f'{name}_v', tail, term)}"
 
 
-def text_up_to(name: str, end: str, term: Term) -> str:
-    """A Lark rule for any text up to and with the first `end`."""
+def text_up_to(name: str, end: str, term: Term, low: int = 0, high: int | None = None) -> str:
+    """A Lark rule for `low` to `high` characters up to and with the first `end`; any by default."""
     mark = term(end)
+    if high == 0:
+        return f"{name}: {mark}"
+    text = "/(?s:.*)/" if (low, high) == (0, None) else f"/(?s:.{{{low},{high or ''}}})/"
     # Control tokens are no text, so that nothing has to look for them in it.
-    lazy = mark == json.dumps(end, ensure_ascii=False)
-    return f"{name}[suffix={mark}]: /(?s:.*)/" if lazy else f"{name}: /(?s:.*)/ {mark}"
+    if mark != json.dumps(end, ensure_ascii=False):
+        return f"{name}: {text} {mark}"
+    if (low, high) == (0, None):
+        return f"{name}[suffix={mark}]: {text}"
+    # The first end may come too early; then it is no text, either.
+    escaped = re.escape(end).replace("/", r"\/")
+    rule = f"{name}[suffix={mark}]: {name.upper()}"
+    return f"{rule}\n{name.upper()}: {text} & ~/(?s:.*){escaped}(?s:.*)/"
 
 
 def _refuse(constant: str) -> None:

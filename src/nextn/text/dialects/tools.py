@@ -13,6 +13,9 @@ from nextn.text.schemas import cases, followed, standing_alone
 NAME = re.compile(r"[A-Za-z0-9_.:/-]*")
 """Characters of a tool's name, as models write it."""
 
+MAX_FORMS = 32
+"""Most cases of the parameters of a tool."""
+
 FREE_KEY = r"/[A-Za-z0-9_.\-]{1,64}/"
 """The term for the name of a parameter that no schema has a name for."""
 
@@ -71,7 +74,7 @@ class Tool:
     def schema_of(self, parameter: str) -> Any:
         """The JSON schema of one parameter; None if it has none. It may refer to the whole."""
         try:
-            forms = cases(self.parameters, whole=self.parameters) or ()
+            forms = cases(self.parameters, whole=self.parameters, most=MAX_FORMS) or ()
         except LookupError:
             return None
         found: list[Any] = []
@@ -91,13 +94,13 @@ class Tool:
         """
         whole = self.schema
         try:
-            found = cases(whole, whole=whole)
+            found = cases(whole, whole=whole, most=MAX_FORMS)
         except LookupError as error:
             raise ToolSchemaError(
                 self.name, f"$ref {error} leads to nothing in the schema"
             ) from error
         if found is None:
-            raise ToolSchemaError(self.name, "anyOf and oneOf have too many cases; make it simpler")
+            raise ToolSchemaError(self.name, f"anyOf and oneOf have more than {MAX_FORMS} cases")
         possible = 0
         for schema in found:
             listed, needed = listed_properties(schema)
