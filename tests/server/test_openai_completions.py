@@ -146,6 +146,12 @@ def test_end_tokens_that_are_ignored_have_logprobs(
     else:
         numbers = [token["logprob"] for each in given for token in each["content"]]
         assert numbers == expected.logprobs
+        # Also if it is the last one.
+        length = expected.tokens.index(end, 2) + 1
+        answer = server.post(path, {**body, "max_tokens": length, "stream": False})
+        (choice,) = answer.json()["choices"]
+        numbers = [token["logprob"] for token in choice["logprobs"]["content"]]
+        assert numbers == expected.logprobs[:length]
 
 
 @pytest.mark.parametrize(

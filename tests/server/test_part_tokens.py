@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,9 @@ def server(path: Path) -> Iterator[RunningServer]:
         yield running
 
 
-def test_logprobs_of_a_response_are_those_of_its_text(server: RunningServer, path: Path) -> None:
+@pytest.fixture(scope="module")
+def written(path: Path) -> tuple[list[float | None], int]:
+    """The log probabilities of the tokens of the answer's text, and how many tokens there are."""
     with nextn.load(path, threads=1, context=4096) as model:
         prompt = model.chat_prompt([{"role": "user", "content": INPUT}])
         whole = model.generate(prompt, max_tokens=3000, logprobs=0, **SETTINGS)
@@ -111,6 +114,12 @@ def test_logprobs_of_a_response_are_those_of_its_text(server: RunningServer, pat
         behind = behind[1:]
     expected = [token.logprob for token in behind if token.id not in model.tokenizer.special]
     assert 5 < len(expected) < len(whole.tokens) - 5
+    return expected, len(whole.tokens)
+
+
+def test_logprobs_of_a_response_are_those_of_its_text(
+    server: RunningServer, written: tuple[list[float | None], int]
+) -> None:
     body = {
         "model": "tiny",
         "input": INPUT,
@@ -120,4 +129,47 @@ def test_logprobs_of_a_response_are_those_of_its_text(server: RunningServer, pat
     }
     reasoning, message = server.post("/v1/responses", body).json()["output"]
     assert reasoning["type"] == "reasoning"
-    assert [each["logprob"] for each in message["content"][0]["logprobs"]] == expected
+    assert [each["logprob"] for each in message["content"][0]["logprobs"]] == written[0]
+
+
+def chat_body(**fields: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": INPUT}]
+    return {"messages": messages, "max_tokens": 3000, "logprobs": True, **SETTINGS, **fields}
+
+
+def test_logprobs_of_a_chat_are_those_of_its_content(
+    server: RunningServer, written: tuple[list[float | None], int]
+) -> None:
+    (choice,) = server.post("/v1/chat/completions", chat_body()).json()["choices"]
+    assert len(choice["message"]["reasoning_content"]) > 20
+    content = choice["logprobs"]["content"]
+    assert [each["logprob"] for each in content] == written[0]
+    spelled = b"".join(bytes(each["bytes"]) for each in content).decode(errors="replace")
+    assert spelled.strip() == choice["message"]["content"].strip()
+
+
+def test_streamed_logprobs_come_with_the_content_of_their_tokens(
+    server: RunningServer, written: tuple[list[float | None], int]
+) -> None:
+    asked = chat_body(stream=True, nextn={"tokens": True})
+    answer = server.post("/v1/chat/completions", asked).text
+    events = [line[6:] for line in answer.split("\n\n") if line[6:] not in ("", "[DONE]")]
+    chunks = [json.loads(event) for event in events]
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    given = [each for each in choices if each.get("logprobs")]
+    assert all(each["delta"]["content"] for each in given)
+    numbers = [token["logprob"] for each in given for token in each["logprobs"]["content"]]
+    assert numbers == written[0]
+    # Whoever asks for all tokens gets those of the reasoning, too.
+    tokens = [token for chunk in chunks for token in chunk.get("nextn", {}).get("tokens", [])]
+    assert len(tokens) == written[1]
+
+
+def test_logprobs_of_ollama_are_those_of_all_tokens(
+    server: RunningServer, written: tuple[list[float | None], int]
+) -> None:
+    options = {"num_predict": 3000, **SETTINGS}
+    body = chat_body(model="tiny", options=options, stream=False)
+    answer = server.post("/api/chat", body).json()
+    assert answer["message"]["thinking"]
+    assert len(answer["logprobs"]) > written[1] - 2 > len(written[0])

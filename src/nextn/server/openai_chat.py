@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from msgspec import UNSET, Meta
 from starlette.responses import Response
@@ -42,8 +42,12 @@ from nextn.server.openai_types import (
     wants_usage,
 )
 from nextn.server.operation import Call, Family, Operation, json_response
+from nextn.server.part_tokens import PartTokens
 from nextn.server.streaming import EventStream, closed_when_left, merge, sse
 from nextn.text.dialects import CallArguments, CallBegin, Delta, Reasoning, Text
+
+if TYPE_CHECKING:
+    from nextn.engine.events import Token
 
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
@@ -117,6 +121,7 @@ class _Answers:
         self._tokenizer = streams[0].loaded.model.tokenizer
         self._origins = wants_origins(body)
         self._usage = wants_usage(body)
+        self._tokens = [PartTokens() for _ in streams]
 
     def close(self) -> None:
         for stream in self._streams:
@@ -153,17 +158,17 @@ class _Answers:
         )
 
     def _chunks(self, index: int, delta: ChatDelta) -> list[ChatChunk]:
-        chunks = [
-            self._chunk(index, message)
-            for part in delta.parts
-            if (message := _message(part)) is not None
-        ]
+        chunks = []
+        for part, logprobs in self._with_logprobs(index, delta):
+            message = _message(part)
+            if message is not None:
+                chunk = self._chunk(index, message)
+                chunk.choices[0].logprobs = logprobs
+                chunks.append(chunk)
         stream = self._streams[index]
-        if not chunks and (self._body.logprobs or self._origins):
+        if not chunks and self._origins:
             # Their text comes later, but the tokens are known.
             chunks.append(self._chunk(index, DeltaMessage(content="")))
-        if chunks and self._body.logprobs:
-            chunks[0].choices[0].logprobs = logprobs_of(delta.tokens, self._tokenizer)
         if chunks and self._origins:
             chunks[0].nextn = nextn_so_far(delta.tokens, stream.statistics)
         if chunks and self._body.timings_per_token:
@@ -171,9 +176,27 @@ class _Answers:
         if stream.ended:
             last = self._chunk(index, DeltaMessage())
             last.choices[0].finish_reason = stream.finish_reason
+            last.choices[0].logprobs = self._last_logprobs(index)
             self._say_besides(last, stream)
             chunks.append(last)
         return chunks
+
+    def _with_logprobs(
+        self, index: int, delta: ChatDelta
+    ) -> Iterator[tuple[Delta, Logprobs | None]]:
+        """The parts of a delta, and the log probabilities of the tokens of those that are text."""
+        tokens = self._tokens[index]
+        tokens.add(delta.tokens if self._body.logprobs else [])
+        for part in delta.parts:
+            yield part, self._logprobs(tokens.of(part))
+
+    def _last_logprobs(self, index: int) -> Logprobs | None:
+        """Those of tokens without text that the answer broke off with."""
+        broken_off = self._streams[index].finish_reason == "length"
+        return self._logprobs(self._tokens[index].rest() if broken_off else [])
+
+    def _logprobs(self, tokens: list[Token]) -> Logprobs | None:
+        return logprobs_of(tokens, self._tokenizer) if tokens else None
 
     def _say_besides(self, place: Besides, stream: ChatStream) -> None:
         say_besides(place, self._body, stream.statistics, stream.seed)
@@ -203,8 +226,10 @@ class _Answers:
         logprobs = Logprobs(content=[])
         async for delta in stream:
             parts += delta.parts
-            if self._body.logprobs:
-                logprobs.content += logprobs_of(delta.tokens, self._tokenizer).content
+            for _, of_part in self._with_logprobs(index, delta):
+                logprobs.content += of_part.content if of_part is not None else []
+        rest = self._last_logprobs(index)
+        logprobs.content += rest.content if rest is not None else []
         return Choice(
             index=index,
             message=_whole_message(parts),

@@ -25,6 +25,7 @@ class PartTokens:
         self._silent: list[Token] = []
         self._written = 0
         self._told = 0
+        self._in_text = False
 
     def add(self, tokens: list[Token]) -> None:
         """Take the next tokens."""
@@ -35,12 +36,17 @@ class PartTokens:
                 self._tokens.append((begin, self._written, self._silent))
                 self._silent = []
 
+    def rest(self) -> list[Token]:
+        """Tokens without text at the end, if text came last: those of no later piece."""
+        return self._silent if self._in_text else []
+
     def of(self, part: Delta) -> list[Token]:
         """The tokens of the next part if it is text, without those that other text had before.
 
         A token that text shares with something else is one of the text.
         """
         self._told += len(part.source)
+        self._in_text = isinstance(part, Text)
         found: list[Token] = []
         while self._tokens:
             begin, end, tokens = self._tokens[0]
