@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -286,6 +286,17 @@ def test_a_repeated_prompt_is_found_in_the_cache() -> None:
     assert second.statistics.cached_tokens == 32
     assert third.statistics.cached_tokens == 32  # the last token must be computed: 64 - 1
     assert sum(len(rows.tokens) for rows in executor.steps) == (70 + 1) + (38 + 1) + (32 + 1)
+
+
+def test_a_prompt_that_must_not_be_found_is_computed_and_kept_for_others() -> None:
+    engine, _ = make_engine()
+    request = greedy(list(range(50)) + [1] * 20, max_tokens=40)
+    texts = []
+    for cache_prompt, cached in [(True, 0), (False, 0), (True, 64), (False, 0)]:
+        sequence = engine.submit(replace(request, cache_prompt=cache_prompt))
+        texts.append([token.id for token in finish(engine)[sequence.id]])
+        assert sequence.statistics.cached_tokens == cached
+    assert texts == [Oracle(request, 512).tokens] * 4
 
 
 def test_a_conversation_goes_on_from_what_was_written() -> None:

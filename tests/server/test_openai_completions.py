@@ -40,6 +40,25 @@ def test_a_completion_is_what_the_python_api_writes(
     assert answer.usage.completion_tokens == len(expected.tokens)
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+def test_a_prompt_is_computed_again_if_it_must_not_be_found(
+    server: RunningServer, path: str
+) -> None:
+    text = "A box that was never opened before. " * 4
+    body = {"prompt": text, "messages": [{"role": "user", "content": text}], **SETTINGS}
+    answers = [
+        server.post(path, {**body, **given}).json()
+        for given in ({}, {}, {"cache_prompt": False}, {"cache_prompt": None})
+    ]
+    cached = [each["usage"]["prompt_tokens_details"]["cached_tokens"] for each in answers]
+    assert cached[1] == cached[3] > cached[2] == 0
+    assert answers[2]["timings"]["prompt_n"] == answers[2]["usage"]["prompt_tokens"]
+    written = [str(each["choices"][0].get("text") or each["choices"][0]) for each in answers]
+    assert written[1:] == written[:1] * 3
+    refused = server.post(path, {**body, "cache_prompt": "no"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "cache_prompt")
+
+
 def test_token_ids_are_a_prompt(client: openai.OpenAI, model: nextn.Model) -> None:
     ids = model.tokenizer.encode(PROMPTS[0])
     answer = client.completions.create(model="tiny", prompt=ids, **SETTINGS)

@@ -19,7 +19,7 @@ MAX_DRAFT = 16
 DraftSetting: TypeAlias = Literal["auto", "off"] | int
 
 _SAMPLING = tuple(item.name for item in fields(SamplingParams))
-_KNOWN = ("max_tokens", "stop", "draft", "ignore_end", "priority", *_SAMPLING)
+_KNOWN = ("max_tokens", "stop", "draft", "ignore_end", "priority", "cache_prompt", *_SAMPLING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,8 @@ class GenerationRequest:
             one token per step, a number from 1 to `MAX_DRAFT` verifies as many as that whenever a
             drafter has them. It changes the speed, never the text.
         shown_control: control tokens that have text; others have none, and end tokens never have.
+        cache_prompt: whether the beginning of the prompt may be taken from earlier texts, where it
+            is the same. It changes the speed, never the text.
         priority: those with lower numbers run first, and instead of others if need be.
         client: who asks; clients get their turns one after the other.
         constraint: a form, such as a JSON schema, that the text must have; see `nextn.grammar`.
@@ -49,6 +51,7 @@ class GenerationRequest:
     draft: DraftSetting = "auto"
     shown_control: frozenset[int] = frozenset()
     constraint: ConstraintSource | None = None
+    cache_prompt: bool = True
     priority: int = 0
     client: str = ""
 
@@ -93,6 +96,11 @@ class GenerationRequest:
                 f"{MAX_DRAFT}",
                 field="draft",
             )
+        if not isinstance(self.cache_prompt, bool):
+            raise RequestError(
+                f"cache_prompt is {self.cache_prompt!r}; allowed: True or False",
+                field="cache_prompt",
+            )
         if not _is_integer(self.priority, -MAX_PRIORITY, MAX_PRIORITY):
             raise RequestError(
                 f"priority is {self.priority!r}; allowed: an integer from {-MAX_PRIORITY} to "
@@ -119,7 +127,7 @@ def request_from_settings(
         prompt: token ids.
         end_tokens: the model's end tokens.
         settings: `max_tokens`, `stop` (one string or several), `draft`, `ignore_end` (write on past
-            end tokens), `priority` and every field of `SamplingParams`.
+            end tokens), `priority`, `cache_prompt` and every field of `SamplingParams`.
         constraint: what `nextn.grammar` made of further settings, which are not among these.
 
     Raises:
@@ -140,6 +148,7 @@ def request_from_settings(
         end_tokens=frozenset() if settings.get("ignore_end", False) else end_tokens,
         draft=settings.get("draft", "auto"),
         priority=settings.get("priority", 0),
+        cache_prompt=settings.get("cache_prompt", True),
         constraint=constraint,
     )
 

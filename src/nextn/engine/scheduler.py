@@ -171,7 +171,7 @@ class Scheduler:
         """Whether the first block that is not in the cache is about to be computed anyway."""
         known, tokens = blocks.length, sequence.tokens
         end = known + self._cache.block_tokens
-        if end >= len(tokens):
+        if end >= len(tokens) or not sequence.may_reuse:
             return False
         for other in self.running:
             if other.blocks is None or not other.blocks.length < end <= len(other.tokens):

@@ -69,6 +69,7 @@ class WritingFields(msgspec.Struct, kw_only=True):
     Attributes:
         mtp: "auto", "off", or a number of tokens to draft per step. It changes the speed only.
         logit_bias: numbers by token id, or pairs of both; false bans a token.
+        cache_prompt: false computes the whole prompt, even if an earlier text began like it.
         priority: requests with lower numbers are written first, and instead of others if need be.
         user: who asks, if one client asks for several people; they take turns.
         per_request_spec_decode_metrics: asks for vLLM's `metrics.speculative_decoding`.
@@ -95,6 +96,7 @@ class WritingFields(msgspec.Struct, kw_only=True):
     frequency_penalty: _Penalty | None = None
     logit_bias: _Bias | None = None
     ignore_eos: bool | None = None
+    cache_prompt: bool | None = None
     priority: int | None = None
     user: str | None = None
     mtp: _Depth | Literal["auto", "off"] | None = None
@@ -149,6 +151,7 @@ class WritingFields(msgspec.Struct, kw_only=True):
             ignore_end=bool(self.ignore_eos),
             form=self._form(),
             priority=self.priority or 0,
+            cache_prompt=self.cache_prompt is not False,
             user=self.user or "",
             choices=1 if self.n is None else self.n,
         )

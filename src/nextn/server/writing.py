@@ -40,6 +40,7 @@ class Writing:
         ignore_end: write on past end tokens.
         form: the form of the text, such as `{"json_schema": {...}}`; see `nextn.grammar`.
         priority: requests with lower numbers are written first.
+        cache_prompt: whether the beginning of the prompt may be taken from earlier texts.
         user: who asks, if one client asks for several people; they take turns.
         choices: how many texts to write. Choice i has the seed of choice 0 plus i.
     """
@@ -51,6 +52,7 @@ class Writing:
     ignore_end: bool = False
     form: Mapping[str, Any] = field(default_factory=dict)
     priority: int = 0
+    cache_prompt: bool = True
     user: str = ""
     choices: int = 1
 
@@ -109,6 +111,7 @@ class Writing:
                 "draft": settings.draft if self.draft is None else self.draft,
                 "ignore_end": self.ignore_end,
                 "priority": self.priority,
+                "cache_prompt": self.cache_prompt,
             },
             self._constraint(model),
         )
