@@ -78,8 +78,9 @@ def measure(
 ) -> Measurements:
     """Measure every load with every side.
 
-    The sides send the same prompts in the same order, but each with numbers of its own in front, or
-    the first side would fill the server's prefix cache for the others.
+    The sides send the same prompts in the same order, so that they write the same texts as far as
+    their models agree. No prompt is to be found in a cache: the server is asked not to look, and
+    for those that do not know this, each prompt of a side has a number of its own in front.
 
     Args:
         settings: what to send.
@@ -114,10 +115,10 @@ def measure(
         bounds = [count * n // settings.rounds for n in range(settings.rounds + 1)]
         for turn in range(settings.rounds):
             part = [prompts[n % len(prompts)] for n in range(bounds[turn], bounds[turn + 1])]
+            jobs = [(prompt, next(numbers)) for prompt in part]
             gaps = [random_numbers.expovariate(load.rate or 1.0) for _ in part]
             order = list(zip(sides, of_load, strict=True))
             for side, run in order[turn % len(order) :] + order[: turn % len(order)]:
-                jobs = [(prompt, next(numbers)) for prompt in part]
                 _send(side, run, jobs, gaps, settings, counter)
         runs += of_load
     return Measurements(runs, compared)
@@ -150,6 +151,7 @@ def _ask(side: Side, prompt: Prompt, number: int, settings: Settings) -> Answer:
         "max_tokens": settings.tokens,
         "temperature": settings.temperature,
         "seed": settings.seed,
+        "cache_prompt": False,
         **side.fields,
     }
     if settings.ignore_end:

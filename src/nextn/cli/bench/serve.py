@@ -159,8 +159,8 @@ def command(**options: Any) -> None:
 
     The server is one of `nextn serve`, which should write as many texts at a time as are asked for
     (--parallel). All sides get the same prompts, part by part in turn: the server with each setting
-    of --mtp, and the peer. Before, some texts are compared; if one depends on drafts, the command
-    fails.
+    of --mtp, and the peer. None finds them in its cache. Before, some texts are compared; if one
+    depends on drafts, the command fails.
 
     TTFT is the time to the first token, TPOT the time per further token, ITL the time between
     pieces of the stream, which may be several tokens, and E2E the time to the last token: mean,
