@@ -73,8 +73,6 @@ void AttendSchedule::build(const StepRows& rows, int threads) {
             }
         }
     }
-    // Its sums say so, too, but for a total of nothing.
-    begins.resize(static_cast<size_t>(threads) + 1, static_cast<int>(items.size()));
     if (!split) return;
     for (size_t i = 0; i < items.size(); ++i) {
         for (int c = 0; c < items[i].chunks; ++c) {

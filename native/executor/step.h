@@ -136,7 +136,7 @@ struct AttendSchedule {
     bool split;         // into chunk_jobs
     size_t states;
     std::vector<Item> items;
-    std::vector<int> begins;                      // where each thread's items begin, and the end
+    std::vector<int> begins;  // where each thread's items begin, and the end; unless split
     std::vector<std::pair<int, int>> chunk_jobs;  // (item, chunk)
 
     void build(const StepRows& rows, int threads);
