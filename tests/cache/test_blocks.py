@@ -22,7 +22,16 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache = BlockCache(9, SIZE)
         self.memory = np.full((9, SIZE), -1)
         self.open: list[tuple[SequenceBlocks, list[int]]] = []
+        self.private: list[SequenceBlocks] = []
         self.written: set[tuple[int, ...]] = set()  # prefixes of full blocks, evicted ones too
+
+    @rule()
+    def open_private(self) -> None:
+        before = self.cache.cached, self.cache.used
+        blocks = self.cache.open_private()
+        assert (self.cache.cached, self.cache.used, blocks.length) == (*before, 0)
+        self.private.append(blocks)
+        self.open.append((blocks, []))
 
     @rule(tokens=TOKENS)
     def open_sequence(self, tokens: list[int]) -> None:
@@ -34,7 +43,9 @@ class CacheMachine(RuleBasedStateMachine):
         assert tuple(tokens[: blocks.length]) in self.written | {()}
         assert self.cache.used - used_before == cached_before - self.cache.cached
         # As long as it is held, it must be found.
-        for _, text in self.open:
+        for other, text in self.open:
+            if other in self.private:
+                continue
             shared = 0
             while shared + SIZE < len(tokens) and tokens[: shared + SIZE] == text[: shared + SIZE]:
                 if len(text) < shared + SIZE:
@@ -62,14 +73,21 @@ class CacheMachine(RuleBasedStateMachine):
             self.memory[blocks.table[position // SIZE], position % SIZE] = token
         blocks.commit(tokens)
         text += tokens
-        self.written |= {tuple(text[:end]) for end in range(SIZE, len(text) + 1, SIZE)}
+        if blocks not in self.private:
+            self.written |= {tuple(text[:end]) for end in range(SIZE, len(text) + 1, SIZE)}
+        else:
+            # Never moved: it is nobody else's.
+            assert blocks.table[: len(before[3])].tolist() == before[3]
 
     @precondition(lambda self: self.open)
     @rule(data=st.data())
     def release(self, data: st.DataObject) -> None:
         entry = data.draw(st.sampled_from(self.open))
         self.open.remove(entry)
-        entry[0].release()
+        cached, blocks = self.cache.cached, entry[0]
+        blocks.release()
+        if blocks in self.private:
+            assert self.cache.cached == cached
         entry[0].release()
         assert len(entry[0].table) == entry[0].length == 0
 
@@ -86,7 +104,8 @@ class CacheMachine(RuleBasedStateMachine):
         for blocks, text in self.open:
             for index, block in enumerate(blocks.table.tolist()):
                 end = (index + 1) * SIZE
-                prefix = tuple(text[:end]) if end <= len(text) else None
+                full = end <= len(text) and blocks not in self.private
+                prefix = tuple(text[:end]) if full else None
                 if block in owners:
                     assert prefix is not None
                     assert owners[block] == prefix
@@ -132,6 +151,21 @@ def test_a_block_that_is_not_full_is_not_shared_and_not_kept() -> None:
     blocks.release()
     assert cache.cached == 0  # the full one is held by the sequence above
     assert cache.free == 7
+
+
+def test_private_blocks_neither_find_others_nor_are_found() -> None:
+    cache = BlockCache(8, SIZE)
+    held = write(cache, [1] * 9)
+    blocks = cache.open_private()
+    assert blocks.length == 0
+    blocks.reserve(12)
+    table = blocks.table.tolist()
+    blocks.commit([*[1] * 8, *[2] * 4])
+    assert blocks.table.tolist() == table
+    assert not set(table) & set(held.table.tolist())
+    assert cache.open([*[1] * 8, *[2] * 9]).length == 8
+    blocks.release()
+    assert (cache.cached, cache.free) == (0, 8 - 3)
 
 
 def test_rejected_rows_cost_no_block_and_no_copy() -> None:

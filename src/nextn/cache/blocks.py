@@ -13,6 +13,7 @@ tokens. Rules:
 - A full block that nobody holds stays in the tree until its room is needed; the one idle for
   longest goes first. A sequence lets go of its blocks from the last to the first, so a block
   always goes before the block that it follows, and the tree never loses a branch it still needs.
+- A private sequence stays out of the tree: its blocks are all its own, and free when it ends.
 
 Rejecting drafted tokens costs nothing: `reserve` makes room, `commit` moves a length, and rows that
 were computed but not committed are overwritten by the next ones.
@@ -119,6 +120,10 @@ class BlockCache:
             node = child
         return sequence
 
+    def open_private(self) -> SequenceBlocks:
+        """Start a sequence that neither finds anything in the cache nor leaves anything there."""
+        return SequenceBlocks(self, private=True)
+
     def _hold(self, block: int) -> None:
         if self._holders[block] == 0:
             del self._idle[block]
@@ -165,17 +170,27 @@ class BlockCache:
 
 
 class SequenceBlocks:
-    """The blocks of one sequence. Made by `BlockCache.open`.
+    """The blocks of one sequence. Made by `BlockCache.open` or `open_private`.
 
     Attributes:
         length: committed tokens: positions 0 <= p < length have been computed and are text. Starts
             at the length of the cached prefix.
     """
 
-    __slots__ = ("_blocks", "_cache", "_full", "_last_full", "_partial", "_table", "length")
+    __slots__ = (
+        "_blocks",
+        "_cache",
+        "_full",
+        "_last_full",
+        "_partial",
+        "_private",
+        "_table",
+        "length",
+    )
 
-    def __init__(self, cache: BlockCache) -> None:
+    def __init__(self, cache: BlockCache, *, private: bool = False) -> None:
         self.length = 0
+        self._private = private
         self._cache = cache
         self._blocks = 0
         self._table = np.zeros(_FIRST_TABLE, np.int32)
@@ -221,6 +236,8 @@ class SequenceBlocks:
         if self.length + len(tokens) > self._blocks * size:
             raise ValueError(f"[cache] {len(tokens)} tokens committed without room for them")
         self.length += len(tokens)
+        if self._private:
+            return
         partial = self._partial
         partial.extend(tokens)
         while len(partial) >= size:
