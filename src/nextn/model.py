@@ -146,8 +146,8 @@ class Model:
       speed, never the text.
     - `ignore_end`: write on past end tokens; for measurements.
     - `priority`: texts with lower numbers are written first, and instead of others if need be.
-    - `cache_prompt`: False computes the whole prompt, even if an earlier text began like it; for
-      measurements.
+    - `cache_prompt`: False computes the whole prompt, even if an earlier text began like it, and
+      keeps nothing of the text for later ones; for measurements.
     - one of `json_schema` (a dict or JSON), `regex`, `grammar` (GBNF or Lark) and `response_format`
       (as OpenAI has it): the form of the text; and `grammar_after`, such as "</think>", behind
       which the form begins. See `nextn.grammar.specification_from_settings`.

@@ -54,6 +54,7 @@ REQUESTS = st.builds(
     stop=st.sampled_from([(), (), ("ab",), ("é",), ("aaa", "cd", "f")]),
     end_tokens=st.sampled_from([frozenset(), frozenset({END}), frozenset({END, 11})]),
     draft=st.sampled_from(["auto", "auto", "off", 1, 3, 16]),
+    cache_prompt=st.sampled_from([True, True, False]),
     constraint=st.sampled_from(
         [None, FakeConstraintSource(VOCAB, END), FakeConstraintSource(VOCAB, END, after=b"a")]
     ),
@@ -288,15 +289,15 @@ def test_a_repeated_prompt_is_found_in_the_cache() -> None:
     assert sum(len(rows.tokens) for rows in executor.steps) == (70 + 1) + (38 + 1) + (32 + 1)
 
 
-def test_a_prompt_that_must_not_be_found_is_computed_and_kept_for_others() -> None:
+def test_a_prompt_that_must_not_be_found_is_computed() -> None:
     engine, _ = make_engine()
     request = greedy(list(range(50)) + [1] * 20, max_tokens=40)
     texts = []
-    for cache_prompt, cached in [(True, 0), (False, 0), (True, 64), (False, 0)]:
+    for cache_prompt, cached in [(False, 0), (True, 0), (False, 0), (True, 64), (False, 0)]:
         sequence = engine.submit(replace(request, cache_prompt=cache_prompt))
         texts.append([token.id for token in finish(engine)[sequence.id]])
         assert sequence.statistics.cached_tokens == cached
-    assert texts == [Oracle(request, 512).tokens] * 4
+    assert texts == [Oracle(request, 512).tokens] * 5
 
 
 def test_a_conversation_goes_on_from_what_was_written() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nextn.backends import BLOCK_TOKENS, Executor
+from nextn.backends import BLOCK_TOKENS, Chains, Drafted, Executor, Rows
 from nextn.backends.cpu import CpuExecutor
 from nextn.engine import Engine, GenerationRequest
 from nextn.engine import Sequence as EngineSequence
@@ -244,3 +244,22 @@ def test_a_head_that_copies_its_trunk_is_right_nearly_always(
     statistics = engine.statistics.by_drafter["head"]
     assert statistics.drafted > 200
     assert statistics.accepted > 0.9 * statistics.drafted
+
+
+def test_a_head_reads_a_prompt_that_must_not_be_found_each_time_too(
+    executor: Executor, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    draft = executor.draft
+
+    def counted(rows: Rows, chains: Chains) -> Drafted:
+        read.append(len(rows.tokens))
+        return draft(rows, chains)
+
+    monkeypatch.setattr(executor, "draft", counted)
+    engine = Engine(executor, tokenizer)
+    for _ in range(3):
+        request = GenerationRequest(prompt=COMMON, max_tokens=10, draft=2, cache_prompt=False)
+        write(engine, [engine.submit(request)])
+        assert sum(read) >= len(COMMON)
+        read.clear()

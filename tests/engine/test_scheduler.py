@@ -219,30 +219,12 @@ def test_a_shared_beginning_is_read_once() -> None:
     assert starts[1] == starts[2] == starts[3]
 
 
-def test_who_must_not_find_a_beginning_does_not_wait_for_it() -> None:
-    scheduler = make()
-    for number in range(3):
-        scheduler.add(sequence(number, 70, token=5, cache_prompt=number == 1))
-    seen = []
-    for _ in range(6):
-        runs = scheduler.plan()
-        seen.append({run.sequence.id: run.blocks.length for run in runs})
-        compute(runs)
-    assert seen[0].keys() == {0, 2}
-    starts = {id: next(step[id] for step in seen if id in step) for id in range(3)}
-    assert starts == {0: 0, 1: 64, 2: 0}
-
-
-def test_who_lost_its_blocks_may_find_them_again_whatever_it_must_not_find() -> None:
-    scheduler = make()
-    own = sequence(1, 150, cache_prompt=False)
-    scheduler.add(own)
-    compute(scheduler.plan())
-    own.mark_started(0.0)
-    own.release()
-    scheduler.running.clear()
-    scheduler.add(own)
-    assert [run.blocks.length for run in scheduler.plan()] == [64]
+def test_nobody_waits_for_a_beginning_that_stays_out_of_the_cache() -> None:
+    for private in ({0}, {1}, {0, 1}):
+        scheduler = make()
+        for number in range(2):
+            scheduler.add(sequence(number, 70, token=5, cache_prompt=number not in private))
+        assert rows(scheduler.plan()) == {0: 32, 1: 32}
 
 
 def test_who_reads_a_shared_beginning_may_leave() -> None:

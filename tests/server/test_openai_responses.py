@@ -141,6 +141,17 @@ def test_logprobs_are_those_of_the_python_api(client: openai.OpenAI, model: next
     assert len(given) >= len(numbers) - 2  # an end token has none
 
 
+def test_a_prompt_is_computed_again_if_it_must_not_be_found(wide_server: RunningServer) -> None:
+    body = {"model": "tiny", "input": "A box that was never seen before. " * 4, "seed": 5}
+    answers = [
+        wide_server.post("/v1/responses", {**body, "max_output_tokens": 8, **given}).json()
+        for given in ({}, {}, {"cache_prompt": False})
+    ]
+    cached = [answer["usage"]["input_tokens_details"]["cached_tokens"] for answer in answers]
+    assert cached[1] > cached[2] == 0
+    assert answers[0]["output"][0]["content"] == answers[2]["output"][0]["content"]
+
+
 def test_a_client_that_leaves_ends_its_text(
     wide_server: RunningServer, client: openai.OpenAI
 ) -> None:

@@ -36,8 +36,8 @@ class GenerationRequest:
             one token per step, a number from 1 to `MAX_DRAFT` verifies as many as that whenever a
             drafter has them. It changes the speed, never the text.
         shown_control: control tokens that have text; others have none, and end tokens never have.
-        cache_prompt: whether the beginning of the prompt may be taken from earlier texts, where it
-            is the same. It changes the speed, never the text.
+        cache_prompt: whether the beginning of the prompt may be taken from other texts, where it is
+            the same, and they may take theirs from this one. It changes the speed, never the text.
         priority: those with lower numbers run first, and instead of others if need be.
         client: who asks; clients get their turns one after the other.
         constraint: a form, such as a JSON schema, that the text must have; see `nextn.grammar`.

@@ -171,10 +171,12 @@ class Scheduler:
         """Whether the first block that is not in the cache is about to be computed anyway."""
         known, tokens = blocks.length, sequence.tokens
         end = known + self._cache.block_tokens
-        if end >= len(tokens) or not sequence.may_reuse:
+        if end >= len(tokens) or not sequence.request.cache_prompt:
             return False
         for other in self.running:
-            if other.blocks is None or not other.blocks.length < end <= len(other.tokens):
+            if other.blocks is None or not other.request.cache_prompt:
+                continue
+            if not other.blocks.length < end <= len(other.tokens):
                 continue
             if (
                 other.tokens[known:end] == tokens[known:end]

@@ -98,14 +98,10 @@ class Sequence:
         limit = self.request.max_tokens
         return room if limit is None else min(room, limit - self.statistics.tokens)
 
-    @property
-    def may_reuse(self) -> bool:
-        """Whether blocks may be found in the cache; own ones always may, once it has started."""
-        return self.request.cache_prompt or self._started is not None
-
     def start(self, cache: BlockCache) -> SequenceBlocks:
-        """Get blocks, those of the longest cached prefix among them if it may be reused."""
-        self.blocks = cache.open(self.tokens if self.may_reuse else ())
+        """Get blocks, those of the longest cached prefix among them if the cache is to be used."""
+        shared = self.request.cache_prompt
+        self.blocks = cache.open(self.tokens) if shared else cache.open_private()
         return self.blocks
 
     def mark_started(self, now: float) -> None:

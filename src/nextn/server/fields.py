@@ -69,7 +69,8 @@ class WritingFields(msgspec.Struct, kw_only=True):
     Attributes:
         mtp: "auto", "off", or a number of tokens to draft per step. It changes the speed only.
         logit_bias: numbers by token id, or pairs of both; false bans a token.
-        cache_prompt: false computes the whole prompt, even if an earlier text began like it.
+        cache_prompt: false computes the whole prompt, even if an earlier text began like it, and
+            keeps nothing of the text for later ones.
         priority: requests with lower numbers are written first, and instead of others if need be.
         user: who asks, if one client asks for several people; they take turns.
         per_request_spec_decode_metrics: asks for vLLM's `metrics.speculative_decoding`.

@@ -92,6 +92,7 @@ def chat_request(body: ResponsesRequest) -> ChatRequest:
             },
             max_tokens=body.max_output_tokens,
             draft="off" if body.mtp == 0 else body.mtp,
+            cache_prompt=body.cache_prompt is not False,
             form=_form(body.text.format if body.text is not None else None),
         ),
     )

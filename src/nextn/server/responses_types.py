@@ -95,6 +95,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     Attributes:
         seed: of the noise; not in OpenAI's own API, like those that follow.
         mtp: "auto", "off", or a number of tokens to draft per step.
+        cache_prompt: see `WritingFields`.
     """
 
     input: str | list[InputItem]
@@ -122,6 +123,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     top_k: Annotated[int, Meta(ge=0)] | None = None
     min_p: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
     mtp: Annotated[int, Meta(ge=0, le=MAX_DRAFT)] | Literal["auto", "off"] | None = None
+    cache_prompt: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
 

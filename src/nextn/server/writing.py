@@ -40,7 +40,7 @@ class Writing:
         ignore_end: write on past end tokens.
         form: the form of the text, such as `{"json_schema": {...}}`; see `nextn.grammar`.
         priority: requests with lower numbers are written first.
-        cache_prompt: whether the beginning of the prompt may be taken from earlier texts.
+        cache_prompt: whether the prompt may share its beginning with other texts.
         user: who asks, if one client asks for several people; they take turns.
         choices: how many texts to write. Choice i has the seed of choice 0 plus i.
     """
