@@ -15,10 +15,12 @@ import pytest
 
 from nextn.cli import application
 from nextn.files.sources.cache import CACHE_VARIABLE, models_directory
+from nextn.files.sources.hub_cache import hub_directory
 from nextn.files.sources.registry import MODELS
 
 DOCS = Path(__file__).parents[2] / "docs"
 UNIT = DOCS / "nextn.service"
+HUB_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
 
 
 def started(command: list[str]) -> click.Context:
@@ -58,16 +60,37 @@ def test_the_unit_starts_a_server_with_options_that_exist() -> None:
     assert options["log_style"] == "json"
 
 
+@pytest.fixture
+def no_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing in the environment says where models are."""
+    for name in (CACHE_VARIABLE, "XDG_CACHE_HOME", "HF_HOME", *HUB_VARIABLES):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_places")
 def test_a_server_in_the_unit_may_write_where_it_keeps_models(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = unit_settings(h="/home/a", C="/some/cache", E="/e")
     assert settings["ProtectSystem"] == ["strict"]
-    for assignment in settings["Environment"]:
+    for assignment in shlex.split(" ".join(settings["Environment"])):
         monkeypatch.setenv(*assignment.split("=", 1))
-    # systemd makes this folder, and lets the service write into it, whoever its user is.
-    (writable,) = settings["CacheDirectory"]
-    assert models_directory().is_relative_to(Path("/some/cache") / writable)
+    # systemd makes these folders, and lets the service write into them, whoever its user is.
+    writable = [Path("/some/cache") / name for name in settings["CacheDirectory"][0].split()]
+    for directory in (models_directory(), hub_directory()):
+        assert any(map(directory.is_relative_to, writable)), directory
+
+
+@pytest.mark.usefixtures("no_places")
+def test_a_users_unit_shares_the_hubs_cache_with_other_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shared = hub_directory()
+    caches = str(Path("~/.cache").expanduser())  # what %C is for a user's manager
+    settings = unit_settings(h="/home/a", C=caches, E="/e")
+    for assignment in shlex.split(" ".join(settings["Environment"])):
+        monkeypatch.setenv(*assignment.split("=", 1))
+    assert hub_directory() == shared
 
 
 def test_systemd_finds_nothing_wrong_with_the_unit(tmp_path: Path) -> None:
@@ -97,10 +120,14 @@ def test_the_image_starts_a_server_that_its_health_check_asks() -> None:
     assert f"http://127.0.0.1:{options['port']}/health" in check
 
 
-def test_the_image_keeps_models_in_its_volume() -> None:
+@pytest.mark.usefixtures("no_places")
+def test_the_image_keeps_models_in_its_volume(monkeypatch: pytest.MonkeyPatch) -> None:
     instructions = image_instructions()
     volume = instructions["VOLUME"]
-    assert instructions["ENV"] == f"{CACHE_VARIABLE}={volume}"
+    for assignment in shlex.split(instructions["ENV"]):
+        monkeypatch.setenv(*assignment.split("=", 1))
+    for directory in (models_directory(), hub_directory()):
+        assert directory.is_relative_to(volume)
     assert f"install -d -o {instructions['USER']} {volume}" in instructions["RUN"]
     example = (DOCS / "serve.md").read_text(encoding="utf-8")
     assert f"-v nextn-models:{volume} nextn" in example
