@@ -239,6 +239,19 @@ def test_what_drafts_were_worth_is_remembered_while_none_are_made(
     assert all(run.sequence.id in simulation.controller._history for run in simulation.runs)
 
 
+def test_a_prompt_is_not_read_for_drafts_that_its_text_will_not_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    simulation = Simulation(Machine(), [flat(0.8), flat(0.8), flat(0.8)])
+    # The third one reads its prompt still; two sequences may draft, and three may not.
+    reading = simulation.runs[2]
+    reading.completes = False
+    monkeypatch.setattr(Switch, "drafts", lambda _, sequences: sequences < 3)
+    simulation.step()
+    assert reading.sequence.id not in simulation.head.length
+    assert simulation.depths == [0]
+
+
 @pytest.mark.parametrize("draft", [4, "off"])
 def test_texts_of_a_fixed_depth_say_nothing_about_the_pace_of_others(draft: int | str) -> None:
     simulation = Simulation(Machine(), [flat(0.9)], draft=draft)

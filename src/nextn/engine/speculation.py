@@ -83,7 +83,8 @@ class Speculation:
             return
         automatic = [run.sequence.id for run in decoding if run.sequence.request.draft == "auto"]
         self._all_automatic = len(automatic) == len(decoding)
-        if self._switch.drafts(len(decoding)):
+        # With those that read their prompts still: a head that reads along does so for drafts.
+        if self._switch.drafts(len(runs)):
             self._load.paced = automatic
         else:
             self._load.paced = ()

@@ -82,7 +82,7 @@ class Switch:
         """Whether the sequences of the coming step may draft.
 
         Args:
-            sequences: how many decode in it.
+            sequences: how many decode in it, or will do so once their prompts are read.
         """
         return sequences < 2 or self._load(sequences).drafts
 
