@@ -2,9 +2,10 @@
 //
 // The work is cut into items: some queries of one sequence with one key head. Each thread gets
 // items that cost about as much as those of any other; so one key head may be read by two threads,
-// and nothing passes between threads. Where there are more threads than key heads, and few queries,
-// items are cut by chunks of keys instead, whose states are joined in order afterwards. Both ways
-// join the same states in the same order, so the result is the same.
+// and nothing passes between threads. With few queries, where there are more threads than key heads
+// or many keys would be read twice, items are cut by chunks of keys instead, whose states are
+// joined in order afterwards. Both ways join the same states in the same order, so the result is
+// the same.
 #include <algorithm>
 
 #include "executor/operations.h"
@@ -16,6 +17,11 @@ namespace {
 // With more queries for one key head, to exchange the states of all chunks between threads costs
 // more than to read the keys and values in each of them.
 constexpr int kMostSplitQueries = 2 * kMaxQueries;
+
+// So few queries wait for the keys, which come from memory where there are many chunks of them:
+// then these are read once only.
+constexpr int kFewQueries = 8;
+constexpr int kManyChunks = 16;
 
 // What a query costs beside its keys, in keys.
 constexpr int kQueryCost = 64;
@@ -45,8 +51,10 @@ void AttendSchedule::build(const StepRows& rows, int threads) {
     }
     total *= heads;
     const size_t key_heads = rows.segments.size() * static_cast<size_t>(kv_heads);
-    split = static_cast<size_t>(threads) > key_heads && most_chunks > 1 &&
-            most_queries < kMostSplitQueries;
+    const size_t team = static_cast<size_t>(threads);
+    const bool read_twice =
+        key_heads % team != 0 && most_chunks >= kManyChunks && most_queries < kFewQueries;
+    split = most_queries < kMostSplitQueries && most_chunks > 1 && (team > key_heads || read_twice);
     begins.assign(1, 0);
     int64_t done = 0;
     const auto share_is_done = [&] {
