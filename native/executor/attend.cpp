@@ -103,10 +103,8 @@ AttendSchedule& Scratch::schedule(int heads, int kv_heads, int window) {
     return schedule;
 }
 
-void Attend::feed(Prologue& following) {
-    if (following.x.data != out.data || cache->head_width % kBlockColumns != 0) return;
-    following.fed = true;
-    next = &following;
+bool Attend::can_feed(const Buffer& x) const {
+    return x.data == out.data && cache->head_width % kBlockColumns == 0;
 }
 
 void Attend::reserve(Scratch& scratch, int /*max_rows*/) {
@@ -238,14 +236,14 @@ void Attend::run_item(StepContext& context, const Item& item) const {
 // The rows of an item that are finished, for the operation that follows. Heads that lie beside each
 // other are converted together.
 void Attend::convert_item(StepContext& context, const Item& item) const {
-    if (next == nullptr) return;
+    if (next_ == nullptr) return;
     for (int n = 0; n < item.queries;) {
         const Place first = place_of(context, item, n);
         const int begin = n;
         do ++n;
         while (n < item.queries && place_of(context, item, n).row == first.row);
-        next->convert(context, first.row, first.column,
-                      first.column + (n - begin) * cache->head_width);
+        next_->convert(context, first.row, first.column,
+                       first.column + (n - begin) * cache->head_width);
     }
 }
 

@@ -28,10 +28,10 @@ const RowGroup& group_of(const std::vector<RowGroup>& groups, int row, int& inde
 
 }  // namespace
 
-void RowOperation::feed(Prologue& next) {
-    if (next.x.data != output().data) return;
-    next.fed = true;
-    next_ = &next;
+void StepOperation::feed(Prologue& following) {
+    if (!can_feed(following.x)) return;
+    following.fed = true;
+    next_ = &following;
 }
 
 void RowOperation::run(StepContext& context, int thread) {
@@ -104,8 +104,8 @@ void Prologue::reserve(Scratch& scratch, int max_rows) {
 void Prologue::prepare(StepContext& context, int count) {
     if (count == count_) return;
     count_ = count;
-    alone_ = !fed && (context.threads == 1 || count <= private_rows(x.width));
-    if (!alone_ || context.threads == 1) {
+    alone_ = !fed && context.threads > 1 && count <= private_rows(x.width);
+    if (!alone_) {
         shared_->arrange(count, x.width, fine, groups_);
         return;
     }
@@ -143,8 +143,7 @@ const float* Prologue::factors(StepContext& context, int thread,
 }
 
 Activations Prologue::run(StepContext& context, int thread, const int* rows) const {
-    const std::vector<RowGroup>& groups =
-        alone_ && context.threads > 1 ? private_[static_cast<size_t>(thread)] : groups_;
+    const std::vector<RowGroup>& groups = alone_ ? private_[static_cast<size_t>(thread)] : groups_;
     if (!fed) {
         const Share share = alone_ ? Share{0, count_} : share_of(count_, thread, context.threads);
         for (int i = share.begin; i < share.end; ++i) {
@@ -174,12 +173,9 @@ void Linear::reserve(Scratch& scratch, int max_rows) {
 
 void Linear::prepare(StepContext& context) { prologue.prepare(context, context.rows.count); }
 
-void Linear::feed(Prologue& following) {
-    for (const LinearPart& part : parts) {
-        if (following.x.data != part.out.data) continue;
-        following.fed = true;
-        next = &following;
-    }
+bool Linear::can_feed(const Buffer& x) const {
+    return std::any_of(parts.begin(), parts.end(),
+                       [&](const LinearPart& part) { return part.out.data == x.data; });
 }
 
 void Linear::run(StepContext& context, int thread) {
@@ -201,7 +197,7 @@ void Linear::run(StepContext& context, int thread) {
         task.residual_stride = has_residual ? residual.stride : 0;
         task.activation = activation;
         const int tiles = part.matrix->tiles;
-        if (next == nullptr || next->x.data != part.out.data) {
+        if (next_ == nullptr || next_->x.data != part.out.data) {
             const Share share = share_of(tiles, thread, context.threads);
             context.kernels.linear(task, share.begin, share.end);
             continue;
@@ -210,7 +206,7 @@ void Linear::run(StepContext& context, int thread) {
         context.kernels.linear(task, 2 * blocks.begin, std::min(2 * blocks.end, tiles));
         const int end = std::min(blocks.end * kBlockColumns, part.out.width);
         for (int row = 0; row < context.rows.count; ++row) {
-            next->convert(context, row, blocks.begin * kBlockColumns, end);
+            next_->convert(context, row, blocks.begin * kBlockColumns, end);
         }
     }
 }

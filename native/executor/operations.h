@@ -21,12 +21,18 @@ public:
     // Told once, before the first step, what the operation after it begins with: if that reads what
     // this one writes, each thread converts what it has written at once, while it is in its cache.
     // Between cores passes then a quarter of the bytes.
-    virtual void feed(Prologue& /*next*/) {}
+    void feed(Prologue& following);
     // Says what scratch memory it needs for `max_rows` rows; called once, before the first step.
     virtual void reserve(Scratch&, int /*max_rows*/) {}
     // Called on one thread before the others join in.
     virtual void prepare(StepContext&) {}
     virtual void run(StepContext& context, int thread) = 0;
+
+protected:
+    // Whether it writes this buffer, each thread whole blocks of columns.
+    virtual bool can_feed(const Buffer& /*x*/) const { return false; }
+
+    const Prologue* next_ = nullptr;  // that it feeds
 };
 
 struct NormParameters {
@@ -72,73 +78,63 @@ private:
     std::vector<RowGroup> groups_;                // in shared_
     std::vector<std::vector<RowGroup>> private_;  // each thread's
     int count_ = 0;
-    bool alone_ = false;  // every thread converts all rows for itself
+    bool alone_ = false;  // every thread of several converts all rows for itself
 };
 
 // Operations whose rows are independent: each thread computes whole rows.
 class RowOperation : public StepOperation {
 public:
-    void feed(Prologue& next) final;
+    Buffer out;
     void run(StepContext& context, int thread) final;
 
 private:
-    virtual const Buffer& output() const = 0;
+    bool can_feed(const Buffer& x) const final { return x.data == out.data; }
     virtual void run_row(StepContext& context, int row) = 0;
-
-    const Prologue* next_ = nullptr;
 };
 
 struct Embed final : RowOperation {
-    Buffer out;
     BlockType type;
     const uint8_t* table;  // in the model file
     int columns;
     float scale;
-    const Buffer& output() const override { return out; }
     void run_row(StepContext& context, int row) override;
 };
 
 struct Norm final : RowOperation {
-    Buffer out, x;
+    Buffer x;
     NormParameters norm;
     bool has_residual = false;
     Buffer residual;
-    const Buffer& output() const override { return out; }
     void run_row(StepContext& context, int row) override;
 };
 
 struct HeadNorm final : RowOperation {
-    Buffer out, x;
+    Buffer x;
     NormParameters norm;
     int heads;
-    const Buffer& output() const override { return out; }
     void run_row(StepContext& context, int row) override;
 };
 
 struct Rope final : RowOperation {
-    Buffer out, x;
+    Buffer x;
     const RotaryTable* rotary;
     int heads;
-    const Buffer& output() const override { return out; }
     void run_row(StepContext& context, int row) override;
 };
 
 struct Activate final : RowOperation {
-    Buffer out, gate, up;
+    Buffer gate, up;
     int activation;
-    const Buffer& output() const override { return out; }
     void run_row(StepContext& context, int row) override;
 };
 
 struct Add final : RowOperation {
-    Buffer out, a, b;
-    const Buffer& output() const override { return out; }
+    Buffer a, b;
     void run_row(StepContext& context, int row) override;
 };
 
 struct Concat final : RowOperation {
-    Buffer out, a, b;
-    const Buffer& output() const override { return out; }
+    Buffer a, b;
     void run_row(StepContext& context, int row) override;
 };
 
@@ -171,12 +167,13 @@ struct Linear final : StepOperation {
     int activation = 0;
     bool has_residual = false;
     Buffer residual;
-    const Prologue* next = nullptr;  // that this one feeds
     Prologue* prologue_to_feed() override { return &prologue; }
-    void feed(Prologue& following) override;
     void reserve(Scratch& scratch, int max_rows) override;
     void prepare(StepContext& context) override;
     void run(StepContext& context, int thread) override;
+
+private:
+    bool can_feed(const Buffer& x) const override;
 };
 
 struct Logits final : StepOperation {
@@ -206,9 +203,7 @@ struct Attend final : StepOperation {
     int window;  // 0: all
     NormParameters query_norm, key_norm;
     const RotaryTable* rotary = nullptr;
-    const Prologue* next = nullptr;  // that this one feeds
 
-    void feed(Prologue& following) override;
     void reserve(Scratch& scratch, int max_rows) override;
     void prepare(StepContext& context) override;
     void run(StepContext& context, int thread) override;
@@ -222,6 +217,7 @@ private:
         int column;
     };
 
+    bool can_feed(const Buffer& x) const override;
     void store_rows(StepContext& context, int thread) const;
     void turn_head(StepContext& context, float* head, const NormParameters& norm, int row) const;
     void turn_queries(StepContext& context, const Item& item, int begin, int end) const;

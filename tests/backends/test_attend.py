@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from unittest.mock import patch
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -66,13 +63,6 @@ def run(executor, sequence: list[int], chunks: list[int], slot: int = 0) -> np.n
     return np.concatenate(logits)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def many_cores() -> Iterator[None]:
-    """More threads than this machine may have cores."""
-    with patch("os.cpu_count", return_value=8):
-        yield
-
-
 @pytest.mark.parametrize("kernels", _native.available_kernels())
 @pytest.mark.parametrize("window", [None, 40, 300])
 @pytest.mark.parametrize("fused", [True, False])
@@ -102,6 +92,7 @@ def test_attention_over_a_q8_0_cache_matches_the_reference(
     assert np.abs(got - expected).max() < 1.5e-2 * np.abs(expected).max()
 
 
+@pytest.mark.usefixtures("many_cores")
 @settings(max_examples=12, deadline=None)
 @given(
     chunks=st.lists(st.integers(1, 64), min_size=1, max_size=5),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -27,13 +25,6 @@ FAMILIES = ["llama", "gemma3", "qwen3", "qwen2"]
 def drafted_after(executor: Any, tokens: list[int], depth: int, **settings: Any) -> Any:
     rows = rows_of([(0, len(tokens) - 1, tokens[-1:])], wanted=[0])
     return executor.draft(rows, chains_of([depth], **settings))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def many_cores() -> Iterator[None]:
-    """More threads than this machine may have cores."""
-    with patch("os.cpu_count", return_value=8):
-        yield
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -94,6 +85,7 @@ def test_the_logits_of_the_trunk_are_the_same_bits_with_and_without_a_head(
     np.testing.assert_array_equal(results[0], results[2])
 
 
+@pytest.mark.usefixtures("many_cores")
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
