@@ -1,6 +1,8 @@
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from nextn.speculate import Draft
 from nextn.speculate.acceptance import Calibration, ChainRecord, Survival
@@ -116,3 +118,21 @@ def test_a_drafter_is_useless_when_no_chance_that_it_may_have_pays() -> None:
         first.add(number < 20)
     assert first.due
     assert first.verdict("head", 0.07) is None
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), max_size=80), st.integers(1, 8))
+def test_old_chains_fade(chains: list[tuple[int, bool]], depths: int) -> None:
+    memory, weight, prior = 0.5, 2.0, 0.6
+    survival = Survival(prior, weight, memory)
+    reached, survived = [0.0] * 10, [0.0] * 10
+    for length, ended in chains:
+        survival.add(length, ended)
+        for depth in range(10):
+            reached[depth] = reached[depth] * memory + (depth < length + ended)
+            survived[depth] = survived[depth] * memory + (depth < length)
+    expected = []
+    for depth in range(depths):
+        prior = (survived[depth] + weight * prior) / (reached[depth] + weight)
+        expected.append(prior)
+    assert survival.shares(depths) == pytest.approx(expected)

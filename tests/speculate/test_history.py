@@ -17,7 +17,8 @@ def test_first_tokens_and_later_ones_are_calibrated_apart() -> None:
     history = History()
     for step in range(300):
         # First tokens come true more often than they promise, second ones less.
-        history.judge(copied([0.5, 0.8], right=[1, 1, 1, 2, 0][step % 5]))
+        part = copied([0.5, 0.8], right=[1, 1, 1, 2, 0][step % 5])
+        history.judge(part.drafts, part.written)
     assert history.factor("suffix", later=False) > 1.2
     assert history.factor("suffix", later=True) == pytest.approx(0.25 / 0.8, abs=0.1)
     assert history.factor("head", later=False) == 1.0

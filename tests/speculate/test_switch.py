@@ -77,3 +77,12 @@ def test_numbers_of_sequences_are_told_apart() -> None:
 def test_one_sequence_is_left_to_the_depth_controller() -> None:
     switch = Switch()
     assert run(switch, 1, 1000, 50.0, 100.0) == 1.0
+
+
+def test_a_trial_ends_when_it_is_clear_which_way_is_faster() -> None:
+    assert run(Switch(), 8, 1000, 60.0, 100.0) * 1000 == 16
+    assert run(Switch(), 8, 1000, 140.0, 100.0) * 1000 == 1000 - 16
+
+
+def test_a_trial_of_equal_ways_ends() -> None:
+    assert run(Switch(), 8, 1000, 100.0, 100.0) * 1000 in (64, 1000 - 64)

@@ -16,7 +16,7 @@ CALIBRATION_SECONDS = 0.25
 
 _ENOUGH_SECONDS = 0.03  # after which no further round begins: people wait for their first token
 
-_ROWS = (1, 2, 4, 8, 3)  # the most telling first: a slow model gets no further
+_ROWS = (1, 2, 4, 8, 3, 16)  # the most telling first: a slow model gets no further
 _FAR = 1024  # positions, for the steps that show what context costs
 _FAR_ROWS = (1, 8)
 _ROUNDS = 3

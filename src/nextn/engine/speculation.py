@@ -247,15 +247,18 @@ class Speculation:
         The chain has been paid for, so only the rows of its tokens count.
         """
         candidates = [chain, free] if free.tokens else [chain]
-        for length in range(1, min(len(chain.tokens), want.limit - 1) + 1):
-            after = Want(
+        lengths = range(1, min(len(chain.tokens), want.limit - 1) + 1)
+        after = [
+            Want(
                 want.sequence,
                 want.limit - length,
                 want.tokens,
                 want.sampler,
                 prefix=chain.tokens[:length],
             )
-            more = self._ask_free([after])[0]
+            for length in lengths
+        ]
+        for length, more in zip(lengths, self._ask_free(after), strict=True):
             if more.tokens:
                 candidates.append(chain.cut(length).followed_by(more))
         if len(candidates) == 1:

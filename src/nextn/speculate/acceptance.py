@@ -18,6 +18,8 @@ _CALIBRATION_PRIOR = 3.0  # tokens that count as having been as expected, at fir
 _CALIBRATION_MEMORY = 1 - 1 / 100
 _MAX_CALIBRATION = 1.25
 
+_LARGEST_WEIGHT = 1e9  # of a chain, at which all counts are scaled down
+
 
 class Survival:
     """How far chains get: the share of them that reach depth d + 1 of those that reached d.
@@ -30,12 +32,15 @@ class Survival:
         memory: how much of a count is left after the next one.
     """
 
-    __slots__ = ("_memory", "_prior", "_reached", "_survived", "_weight")
+    __slots__ = ("_memory", "_one", "_prior", "_reached", "_survived", "_weight")
 
     def __init__(self, prior: Survival | float, weight: float, memory: float) -> None:
         self._prior = prior
         self._weight = weight
         self._memory = memory
+        # Old counts fade by what new ones weigh more: so a chain touches its own depths only, and
+        # what is not tried any more is forgotten, too.
+        self._one = 1.0
         self._reached: list[float] = []
         self._survived: list[float] = []
 
@@ -46,18 +51,22 @@ class Survival:
             length: how far it got.
             ended: whether it ended there of itself; else nobody knows how far it would have got.
         """
-        reached, survived, memory = self._reached, self._survived, self._memory
+        reached, survived = self._reached, self._survived
         missing = length + ended - len(reached)
         if missing > 0:
             reached.extend([0.0] * missing)
             survived.extend([0.0] * missing)
-        for depth in range(len(reached)):
-            # What is not tried any more is forgotten, too.
-            reached[depth] *= memory
-            survived[depth] *= memory
-        for depth in range(length + ended):
-            reached[depth] += 1.0
-            survived[depth] += depth < length
+        self._one /= self._memory
+        one = self._one
+        for depth in range(length):
+            reached[depth] += one
+            survived[depth] += one
+        if ended:
+            reached[length] += one
+        if one > _LARGEST_WEIGHT:
+            self._reached = [count / one for count in reached]
+            self._survived = [count / one for count in survived]
+            self._one = 1.0
 
     @property
     def deepest(self) -> int:
@@ -67,7 +76,7 @@ class Survival:
     def hoped(self, depth: int) -> float:
         """What the share at a depth may well be: a standard error more than the estimate."""
         share = self.shares(depth + 1)[depth]
-        count = self._reached[depth] if depth < len(self._reached) else 0.0
+        count = self._reached[depth] / self._one if depth < len(self._reached) else 0.0
         return share + math.sqrt(share * (1.0 - share) / (count + self._weight))
 
     def shares(self, depths: int) -> list[float]:
@@ -79,13 +88,13 @@ class Survival:
         else:
             assumed, last = [], prior
         result = []
+        weight = self._weight * self._one
         for depth in range(depths):
             # Halfway between the group at this depth and the depth before it.
             if assumed:
                 last = (last + assumed[depth]) / 2
             if depth < len(self._reached):
-                survived = self._survived[depth] + self._weight * last
-                last = survived / (self._reached[depth] + self._weight)
+                last = (self._survived[depth] + weight * last) / (self._reached[depth] + weight)
             result.append(last)
         return result
 

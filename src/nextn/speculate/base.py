@@ -34,6 +34,8 @@ from numpy.typing import NDArray
 
 from nextn.sampling.sampler import Sampler
 
+_NO_BLOCKS = np.zeros(0, np.int32)
+
 
 @dataclass(slots=True)
 class Draft:
@@ -111,7 +113,7 @@ class Want:
     limit: int
     tokens: list[int]
     sampler: Sampler
-    table: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    table: NDArray[np.int32] = field(default_factory=lambda: _NO_BLOCKS)
     least: float = 0.0
     prefix: list[int] = field(default_factory=list)
 
@@ -148,7 +150,7 @@ class Committed:
     accepted: int = 0
     drafts: list[Draft] = field(default_factory=list)
     text: list[int] = field(default_factory=list)
-    table: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    table: NDArray[np.int32] = field(default_factory=lambda: _NO_BLOCKS)
 
     @property
     def written(self) -> list[int]:

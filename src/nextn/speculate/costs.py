@@ -214,6 +214,12 @@ class StepCosts:
             known = self._costs[rows] = self._read(rows)
         return known + self._attention(rows, context) if context else known
 
+    def added(self, rows: int, context: float, most: int) -> list[float]:
+        """What 0, 1, ... `most` further rows add to the cost of a step of so many rows."""
+        base = self.cost(rows)
+        further = context * self._further_key
+        return [self.cost(rows + more) - base + further * more for more in range(most + 1)]
+
     def _attention(self, rows: int, context: float) -> float:
         return context * (self._first_key + self._further_key * (rows - 1))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nextn.speculate.base import Committed, Draft, right_guesses
+from nextn.speculate.base import Committed, Draft
 from nextn.speculate.costs import StepTime
 from nextn.speculate.draft_costs import DraftTime, DraftWork
 from nextn.speculate.history import History
@@ -125,10 +125,10 @@ class DepthController:
         for index, prospect in enumerate(prospects):
             chain = self._chain_items(index, prospect)
             if prospect.free.tokens:
-                free = self._free_items(index, prospect.free)
-                value, _ = self._work.best(load, price, free, behind)
+                chances = self._chances(prospect.free)
+                value, _ = self._work.best_drafted(load, price, chances)
                 if value > 0.0 and value >= self._work.best(load, price, chain, behind)[0]:
-                    chain = free
+                    chain = [Item(chance, index) for chance in chances]
                     served.add(index)
             items += chain
         if len(prospects) > 1:
@@ -172,31 +172,33 @@ class DepthController:
         if not any(draft.tokens for draft in drafts) or self._unsure(load):
             return depths
         price = self._price(load)
-        items: list[Item] = []
-        for index, draft in enumerate(drafts):
-            items += self._free_items(index, draft)
+        tokens = [
+            (chance, index)
+            for index, draft in enumerate(drafts)
+            if draft.tokens
+            for chance in self._chances(draft)
+        ]
         if len(drafts) > 1:
-            items.sort(key=lambda item: -item.gain)
+            tokens.sort(reverse=True)
         if load.pure:
             # Unmeasured numbers of rows are tried by doubling, in case they cost far more than
             # assumed.
-            items = items[: max(2 * self._work.steps.largest - load.rows, 1)]
+            tokens = tokens[: max(2 * self._work.steps.largest - load.rows, 1)]
         # By number of drafted rows: what they cost, and their value.
-        cost = self._work.steps.cost
-        base = cost(load.rows, load.context)
-        costs = [cost(load.rows + rows, load.context) - base for rows in range(len(items) + 1)]
+        costs = self._work.steps.added(load.rows, load.context, len(tokens))
         values = [0.0]
-        for item in items:
-            values.append(values[-1] + item.gain)
-        values = [gain - price * cost for gain, cost in zip(values, costs, strict=True)]
-        best = max(range(len(values)), key=values.__getitem__)
+        total = 0.0
+        for (chance, _), cost in zip(tokens, costs[1:], strict=True):
+            total += chance
+            values.append(total - price * cost)
+        best = values.index(max(values))
         if values[best] <= _MARGIN * len(drafts):
             best = 0
         held = self._plan is not None and self._plan.steps < _PLAN_STEPS
         if load.pure and not held and self._allowance.left > 0.0:
             best = self._try_rows(drafts, load, price, best, values, costs)
-        for item in items[:best]:
-            depths[item.index] += 1
+        for _, index in tokens[:best]:
+            depths[index] += 1
         return depths
 
     def observe_drafts(
@@ -237,13 +239,12 @@ class DepthController:
     def expected_values(self, drafts: Sequence[Draft], load: Load) -> list[float]:
         """What drafts are worth now that they are made: tokens beyond the price of their rows."""
         price = self._price(load)
-        return [
-            self._work.best(load, price, self._free_items(0, draft), [0])[0] for draft in drafts
-        ]
+        return [self._work.best_drafted(load, price, self._chances(draft))[0] for draft in drafts]
 
     def _judge(self, part: Committed, load: Load) -> None:
         """Compare all guesses for one sequence with what was written."""
-        self._history.judge(part)
+        written = part.written
+        self._history.judge(part.drafts, written)
         limit = self._limits.get(part.sequence)
         for draft in part.drafts:
             if limit is None or not draft.passes:
@@ -253,9 +254,9 @@ class DepthController:
             rows = 0
             if verified is not None and verified.drafter == draft.drafter:
                 rows = verified.tail_start if verified.tail else len(verified.tokens)
-            self._history.chains(part.sequence).add(draft, limit, rows, part.written)
-            if part.written and draft.tokens:
-                self._first.add(right_guesses(draft, part.written) > 0)
+            self._history.chains(part.sequence).add(draft, limit, rows, written)
+            if written and draft.tokens:
+                self._first.add(draft.tokens[0] == written[0])
                 if self.useless is None and self._first.due:
                     cheapest = self._work.cheapest_token(self.max_depth, load.context)
                     self.useless = self._first.verdict(draft.drafter, cheapest)
@@ -293,21 +294,21 @@ class DepthController:
         depths = min(prospect.room, self.max_depth, record.deepest + _UNTRIED)
         return [Item(right, index, *taken) for right, *taken in record.outlook(depths)]
 
-    def _free_items(self, index: int, draft: Draft, *, corrected: bool = True) -> list[Item]:
-        """The tokens of a draft that is made already."""
-        items = []
-        chance = 1.0
-        before = ""
+    def _chances(self, draft: Draft, *, corrected: bool = True) -> list[float]:
+        """The chances that the first 1, 2, ... tokens of a draft that is made are all right."""
+        chances = []
+        chance = factor = 1.0
+        first = 0  # the first token of the drafter whose tokens come next
         for depth, acceptance in enumerate(draft.acceptance[: self.max_depth]):
-            name = draft.drafter_of(depth)
-            if corrected:
-                acceptance *= self._history.factor(name, later=name == before)
-            before = name
-            chance *= min(acceptance, _MAX_ACCEPTANCE)
-            items.append(Item(chance, index))
+            if draft.tail and depth == draft.tail_start:
+                first = depth
+            if corrected and depth <= first + 1:
+                factor = self._history.factor(draft.drafter_of(depth), later=depth > first)
+            chance *= min(acceptance * factor, _MAX_ACCEPTANCE)
+            chances.append(chance)
             if chance < _NEGLIGIBLE:
                 break
-        return items
+        return chances
 
     def _least(
         self, load: Load, price: float, prospects: Sequence[Prospect], limits: Sequence[int]
@@ -382,12 +383,10 @@ class DepthController:
                 candidates.append(rows)
         if best == 0:
             trusted = [
-                item
-                for index, draft in enumerate(drafts)
-                for item in self._free_items(index, draft, corrected=False)
+                chance for draft in drafts for chance in self._chances(draft, corrected=False)
             ]
-            trusted.sort(key=lambda item: -item.gain)
-            if self._work.best(load, price, trusted, [0] * len(drafts))[0] > wanted:
+            trusted.sort(reverse=True)
+            if self._work.best_drafted(load, price, trusted)[0] > wanted:
                 candidates.append(1)
         if not candidates:
             return best

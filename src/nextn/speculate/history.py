@@ -92,14 +92,16 @@ class History:
         else:
             self._copying.discard(sequence)
 
-    def judge(self, part: Committed) -> None:
+    def judge(self, drafts: Sequence[Draft], written: Sequence[int]) -> None:
         """Compare the chances of all guesses for a sequence with what it wrote."""
-        written = part.written
-        for draft in part.drafts:
+        for draft in drafts:
             guesses = zip(draft.tokens, written, draft.acceptance, strict=False)
             for depth, (guess, token, estimate) in enumerate(guesses):
                 key = draft.drafter, depth > 0
-                self._calibrations.setdefault(key, Calibration()).add(estimate, guess == token)
+                calibration = self._calibrations.get(key)
+                if calibration is None:
+                    calibration = self._calibrations[key] = Calibration()
+                calibration.add(estimate, guess == token)
                 if guess != token:
                     break
 

@@ -59,12 +59,15 @@ class DrafterStatistics:
         if missing > 0:
             for counts in (self.drafted_at, self.accepted_at, self.judged_at):
                 counts.extend([0] * missing)
-        for index in range(first, drafted):
-            self.drafted += 1
-            self.accepted += index < accepted
-            self.drafted_at[index] += 1
-            self.accepted_at[index] += index < accepted
-            self.judged_at[index] += index <= accepted
+        self.drafted += drafted - first
+        self.accepted += max(accepted - first, 0)
+        for counts, end in (
+            (self.drafted_at, drafted),
+            (self.accepted_at, accepted),
+            (self.judged_at, min(accepted + 1, drafted)),
+        ):
+            for index in range(first, end):
+                counts[index] += 1
 
 
 @dataclass(slots=True)

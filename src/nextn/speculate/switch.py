@@ -8,23 +8,24 @@ the sequences draft and do not draft in turn for a short while, and the faster w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from statistics import median_low
 
 _BURST = 16
 """Steps of one way in a trial."""
 
-_BURSTS = 4
-"""Bursts of a trial, the two ways in turn: what slows the machine down for a while hits both."""
+_PAIRS = 4
+"""Most bursts of each way in a trial, in turn: what slows the machine for a while hits both."""
+
+_CLEAR = 3.0
+"""A trial ends as soon as the ways differ by so many standard errors."""
 
 _KEPT = 1024
 """Steps for which the faster way is kept, at first."""
 
 _MOST_KEPT = 4096
 """Steps for which it is kept at most: each trial that confirms it doubles them."""
-
-_CLEAR = 0.95
-"""After half a trial the way that was kept is confirmed, if the other one is slower than this."""
 
 _SETTLING = 4
 """Steps after a change that do not count: a drafter that was left out has to catch up."""
@@ -40,11 +41,16 @@ class _Way:
     tokens: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
-    @property
-    def rate(self) -> float:
-        """Tokens per second."""
+    def rate(self) -> tuple[float, float]:
+        """Tokens per second, and the standard error of that as a share of it."""
         longest = _SLOWEST * median_low(self.seconds)
-        return sum(self.tokens) / sum(min(each, longest) for each in self.seconds)
+        seconds = [min(each, longest) for each in self.seconds]
+        total = sum(self.tokens)
+        rate = total / sum(seconds)
+        squares = sum(
+            (tokens - rate * each) ** 2 for tokens, each in zip(self.tokens, seconds, strict=True)
+        )
+        return rate, math.sqrt(squares) / total
 
 
 @dataclass(slots=True)
@@ -53,7 +59,8 @@ class _Load:
 
     Attributes:
         drafts: the present way.
-        bursts: of a trial that are left, the present one included; 0 while a way is kept.
+        bursts: of a trial that are over.
+        trying: whether there is a trial.
         steps: since the last change.
         kept: steps for which the way that was found is kept; 0 before the first trial has ended.
         found: the way that the last trial found.
@@ -61,7 +68,8 @@ class _Load:
     """
 
     drafts: bool = True
-    bursts: int = _BURSTS
+    bursts: int = 0
+    trying: bool = True
     steps: int = 0
     kept: int = 0
     found: bool = True
@@ -98,20 +106,18 @@ class Switch:
             return
         load = self._load(sequences)
         load.steps += 1
-        if not load.bursts:
+        if not load.trying:
             if load.steps >= load.kept:
                 load.ways = {True: _Way(), False: _Way()}
-                load.bursts = _BURSTS
+                load.trying, load.bursts = True, 0
                 self._turn(load)
             return
         if load.steps > _SETTLING:
             load.ways[load.drafts].tokens.append(tokens)
             load.ways[load.drafts].seconds.append(seconds)
         if load.steps >= _BURST:
-            load.bursts -= 1
-            if not load.bursts or (load.bursts == _BURSTS // 2 and self._is_confirmed(load)):
-                self._end_trial(load)
-            else:
+            load.bursts += 1
+            if load.bursts % 2 or not self._ends_trial(load):
                 self._turn(load)
 
     def _turn(self, load: _Load) -> None:
@@ -119,17 +125,22 @@ class Switch:
         load.steps = 0
         load.drafts = not load.drafts
 
-    def _is_confirmed(self, load: _Load) -> bool:
-        ways, found = load.ways, load.found
-        return load.kept > 0 and ways[not found].rate < _CLEAR * ways[found].rate
+    def _ends_trial(self, load: _Load) -> bool:
+        """Keep the faster way if it is clear which one that is, or if the trial has been long.
 
-    def _end_trial(self, load: _Load) -> None:
-        """Keep the faster way, for the longer the more often it was found."""
-        faster = load.ways[True].rate >= load.ways[False].rate
+        It is kept for the longer the more often it was found.
+        """
+        drafting, drafting_error = load.ways[True].rate()
+        plain, plain_error = load.ways[False].rate()
+        error = math.hypot(drafting_error, plain_error)
+        if load.bursts < 2 * _PAIRS and abs(math.log(drafting / plain)) < _CLEAR * error:
+            return False
+        faster = drafting >= plain
         confirmed = load.kept > 0 and faster == load.found
         load.kept = min(2 * load.kept, _MOST_KEPT) if confirmed else _KEPT
         load.drafts = load.found = faster
-        load.steps = load.bursts = 0
+        load.trying, load.steps = False, 0
+        return True
 
     def _load(self, sequences: int) -> _Load:
         return self._loads.setdefault(sequences.bit_length(), _Load())

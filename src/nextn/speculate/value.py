@@ -102,6 +102,24 @@ class Work:
             cost += (more - cost) * (rows - whole)
         return cost - self.steps.cost(base, load.context)
 
+    def best_drafted(self, load: Load, price: float, chances: Sequence[float]) -> tuple[float, int]:
+        """The highest value of the first n tokens of a draft that is made, and n.
+
+        Args:
+            load: the coming step.
+            price: of its time.
+            chances: that the first 1, 2, ... tokens are right.
+        """
+        best, count = 0.0, 0
+        tokens = 0.0
+        added = self.steps.added(load.rows, load.context, len(chances))
+        for number, chance in enumerate(chances, start=1):
+            tokens += chance
+            value = tokens - price * added[number]
+            if value > best:
+                best, count = value, number
+        return best, count
+
     def best(
         self, load: Load, price: float, items: Sequence[Item], behind: Sequence[int]
     ) -> tuple[float, int]:
