@@ -230,7 +230,17 @@ def test_a_suffix_draft_that_promises_more_than_a_chain_is_not_paid_for() -> Non
 
 def test_catching_up_is_part_of_the_costs() -> None:
     assert settled(prior_cost, 8).plan(load(1), [Prospect(1, 4, 1)])[0][0] > 0
-    assert settled(prior_cost, 8).plan(load(1), [Prospect(1, 4, 5000)])[0] == [0]
+    assert settled(prior_cost, 8).plan(load(1), [Prospect(1, 4, 5000, remaining=8)])[0] == [0]
+
+
+def test_a_prompt_is_read_for_all_drafts_that_may_follow() -> None:
+    def depth(behind: int, remaining: int) -> int:
+        prospect = Prospect(1, 4, behind, remaining=remaining)
+        return settled(prior_cost, 8).plan(load(1), [prospect])[0][0]
+
+    assert depth(1000, 1000) > 0
+    assert depth(1000, 4) == 0
+    assert depth(100_000, 1000) == 0
 
 
 def test_room_and_max_depth_are_kept() -> None:

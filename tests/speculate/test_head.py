@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -181,47 +180,45 @@ def test_prompts_are_read_chunk_by_chunk_and_what_was_written_with_the_next_draf
     assert (draft.tokens, draft.caught_up) == ([8, 9], 2)
 
 
-def test_a_head_never_gets_far_behind() -> None:
+def test_what_is_written_without_drafts_is_not_read_before_the_next_one() -> None:
     cache = BlockCache(8, BLOCK_TOKENS)
     executor = RecordingExecutor()
     drafter = HeadDrafter(executor, cache.uses)  # type: ignore[arg-type]
-    text = list(range(100))
+    text = list(range(200))
     blocks = cache.open([])
-    drafter.open(1, text[:1], 0)
-    most = 0
-    for _ in range(99):
-        blocks.reserve(1)
-        part = committed(blocks, text, 1)
-        drafter.observe([part])
-        most = max(most, drafter.behind(1))
-    assert most == 31
-    assert len(executor.calls) == 2 * 3  # passes of 16 rows
+    blocks.reserve(len(text))
+    drafter.open(1, text[:10], 0)
+    drafter.observe([committed(blocks, text, 10)])
+    assert [len(rows) for rows, _ in executor.calls] == [10]
+    for _ in range(89):
+        drafter.observe([committed(blocks, text, 1)])
+    assert len(executor.calls) == 1
+    # Nor is a prompt of several texts, if nobody wants drafts.
+    drafter.open(2, text[:10], 0)
+    drafter.observe([committed(blocks, text, 20)])
+    assert len(executor.calls) == 1
+    assert drafter.behind(1) == 109
+
+    sampler = Sampler(SamplingParams(temperature=0.0), 0, 1000)
+    (draft,) = drafter.propose([Want(1, 1, text[:120], sampler, blocks.table)])
+    assert draft.caught_up == 109
+    assert [position for rows, _ in executor.calls for _, position in rows] == list(range(120))
+    drafter.observe([committed(blocks, text, 20)])
+    assert drafter.behind(1) == 0
 
 
-def test_a_head_that_catches_up_in_one_text_does_so_in_others() -> None:
-    cache = BlockCache(16, BLOCK_TOKENS)
+def test_the_prompt_of_a_single_text_is_always_read() -> None:
+    cache = BlockCache(8, BLOCK_TOKENS)
     executor = RecordingExecutor()
     drafter = HeadDrafter(executor, cache.uses)  # type: ignore[arg-type]
-    texts = {1: list(range(80)), 2: list(range(100, 180)), 3: list(range(200, 280))}
-    blocks = {number: cache.open([]) for number in texts}
-    for number, text in texts.items():
-        drafter.open(number, text[:1], 0)
-        blocks[number].reserve(80)
-
-    for step in range(32):
-        # The second text begins later, and the third one later still.
-        parts = [
-            replace(committed(blocks[number], texts[number], 1), sequence=number)
-            for number, first in ((1, 0), (2, 12), (3, 27))
-            if step >= first
-        ]
-        drafter.observe(parts)
-    assert [drafter.behind(number) for number in texts] == [0, 0, 5]
-    rows = [row for rows, _ in executor.calls for row in rows]
-    assert len(rows) == 32 + 20
-    sampler = Sampler(SamplingParams(temperature=0.0), 0, 1000)
-    drafter.propose([Want(3, 1, texts[3][:6], sampler, blocks[3].table)])
-    assert [position for _, position in executor.calls[-1][0]] == list(range(6))
+    text = list(range(200))
+    blocks = cache.open([])
+    blocks.reserve(len(text))
+    drafter.open(1, text[:10], 0)
+    for _ in range(100):
+        drafter.observe([committed(blocks, text, 1)])
+    drafter.observe([committed(blocks, text, 20)])
+    assert drafter.behind(1) == 0
 
 
 def test_entries_of_a_block_that_is_replaced_by_an_equal_one_are_computed_again() -> None:
@@ -241,9 +238,11 @@ def test_entries_of_a_block_that_is_replaced_by_an_equal_one_are_computed_again(
     executor.calls.clear()
     drafter.observe([committed(blocks, text, 1)])
     assert blocks.table[0] == other.table[0]
+    assert drafter.behind(1) == BLOCK_TOKENS
+    sampler = Sampler(SamplingParams(temperature=0.0), 0, 1000)
+    drafter.propose([Want(1, 1, text[: BLOCK_TOKENS + 1], sampler, blocks.table)])
     read = [position for rows, _ in executor.calls for _, position in rows]
-    assert read == list(range(BLOCK_TOKENS))
-    assert drafter.behind(1) == 0
+    assert read == list(range(BLOCK_TOKENS + 1))
 
 
 def test_a_prompt_in_the_cache_that_no_head_has_read_is_read_first() -> None:

@@ -231,7 +231,12 @@ class Speculation:
             if run.sequence.request.draft == "auto":
                 automatic.append(index)
                 behind = drafter.behind(want.sequence)
-                prospects.append(Prospect(want.sequence, want.limit, behind, drafts[index]))
+                prospects.append(
+                    Prospect(
+                        *(want.sequence, want.limit, behind, drafts[index]),
+                        run.sequence.remaining,
+                    )
+                )
             else:
                 chains[index] = want.limit, 0.0
         if prospects:

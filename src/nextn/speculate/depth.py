@@ -117,9 +117,10 @@ class DepthController:
             rooms = [prospect.room for prospect in prospects]
             return list(map(min, self._plan.limits, rooms)), self._plan.least
         price = self._price(load)
-        behind = [prospect.behind for prospect in prospects]
+        behind = [prospect.catching_up for prospect in prospects]
         costs = self._work.drafts
-        self._allowance.save_for(costs.call + costs.one_pass + costs.row * max(behind))
+        most = max(prospect.behind for prospect in prospects)
+        self._allowance.save_for(costs.call + costs.one_pass + costs.row * most)
         items: list[Item] = []
         served = set()  # by a free draft
         for index, prospect in enumerate(prospects):
@@ -141,7 +142,7 @@ class DepthController:
         chains = sum(limit > 0 for limit in limits)
         idle = [i for i, limit in enumerate(limits) if limit == 0 and i not in served]
         if idle and load.pure:
-            index = max(idle, key=behind.__getitem__)
+            index = max(idle, key=lambda index: prospects[index].behind)
             if self._may_probe(load, price, prospects[index], bool(chains)):
                 limits[index] = 1
         least = self._least(load, price, prospects, limits)

@@ -18,15 +18,11 @@ from nextn.backends import BLOCK_TOKENS, Chains, Drafted, Executor, Rows
 from nextn.speculate.base import Committed, Draft, Want
 from nextn.speculate.head_chances import HeadChances
 
-_MOST_BEHIND = 32
-"""Rows that a head may be behind before it catches up without a draft.
+_IDLE_STEPS = 64
+"""A head that was not asked for a draft in so many steps reads no prompts of several texts.
 
-Small, so that a draft never has to wait for it; yet a pass over so many rows costs little more than
-one over a single row.
+The prompt of a single text is read, so that a first draft is always cheap enough to be tried.
 """
-
-_WORTH_JOINING = _MOST_BEHIND // 2
-"""Rows that a head must be behind in a text to catch up when it does so in another one."""
 
 # Of the chains of a call: temperature, top_k, top_p, min_p and seed of each.
 _Settings = tuple[
@@ -112,8 +108,9 @@ class _Reading:
 class HeadDrafter:
     """Drafts chains of tokens with the head of an executor.
 
-    Prompts are read by the head right after the trunk, chunk by chunk. What the trunk writes is
-    read together with the next draft, or when it has become much.
+    Prompts are read by the head right after the trunk, chunk by chunk; those of several texts
+    only if it was asked lately. All else that it has not read is read by the next draft: of the
+    positions of a text the cache keeps the trunk's hidden states.
 
     The chance of each token is estimated from the head's own probability of it, by what became of
     tokens of such probabilities: see `HeadChances`.
@@ -133,6 +130,7 @@ class HeadDrafter:
         self._followed: dict[int, _Followed] = {}
         self._settings = _settings([])
         self._settings_of: list[int] = []  # the sequences
+        self._idle_steps = 0
 
     def open(self, sequence: int, tokens: Sequence[int], cached: int) -> None:
         """Start following a sequence."""
@@ -154,6 +152,7 @@ class HeadDrafter:
         """Catch up, and draft a chain for each sequence."""
         if not wants:
             return []
+        self._idle_steps = 0
         readings = []
         for want in wants:
             known = len(want.tokens)
@@ -178,9 +177,10 @@ class HeadDrafter:
         return drafts
 
     def observe(self, committed: Sequence[Committed]) -> None:
-        """Learn from the last drafts, and read what has become much."""
-        missing: list[Committed] = []
-        due = False
+        """Learn from the last drafts, and read prompts."""
+        prompts: list[Committed] = []
+        self._idle_steps += 1
+        reads = self._idle_steps <= _IDLE_STEPS or len(self._followed) == 1
         for part in committed:
             state = self._followed[part.sequence]
             if state.drafted:
@@ -191,14 +191,11 @@ class HeadDrafter:
             before, state.length = state.length, state.length + len(part.tokens)
             if before // BLOCK_TOKENS != state.length // BLOCK_TOKENS or not state.seen:
                 self._see(state, part.table)
-            behind = state.length - state.filled
-            if behind > 0:
-                is_prompt = len(part.tokens) - part.accepted > 1
-                due = due or is_prompt or behind >= _MOST_BEHIND
-                if is_prompt or behind >= _WORTH_JOINING:
-                    missing.append(part)
-        if due:
-            self._catch_up(missing)
+            is_prompt = len(part.tokens) - part.accepted > 1
+            if is_prompt and reads and state.length > state.filled:
+                prompts.append(part)
+        if prompts:
+            self._catch_up(prompts)
 
     def _see(self, state: _Followed, table: NDArray[np.int32]) -> None:
         """Ask the blocks how much of a sequence is filled."""
@@ -206,10 +203,10 @@ class HeadDrafter:
         state.filled = self._blocks.length(table, state.length, known)
         state.seen = True
 
-    def _catch_up(self, missing: Sequence[Committed]) -> None:
+    def _catch_up(self, committed: Sequence[Committed]) -> None:
         """Read what is committed and was not read."""
         readings = []
-        for part in missing:
+        for part in committed:
             state = self._followed[part.sequence]
             readings.append(_Reading(part.text, part.table, state.filled, state.length))
             state.filled = state.length

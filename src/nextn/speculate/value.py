@@ -10,6 +10,9 @@ from nextn.speculate.base import Draft
 from nextn.speculate.costs import StepCosts, StepTime
 from nextn.speculate.draft_costs import DraftCosts, DraftTime, DraftWork
 
+_AT_ONCE = 16  # rows of catching up that one draft pays for
+_LONGEST_PAYBACK = 64  # steps, in which further ones are paid for
+
 
 @dataclass(slots=True)
 class Load:
@@ -43,12 +46,26 @@ class Prospect:
         room: the most tokens that can be used, at least 1.
         behind: rows that the drafter would have to catch up with.
         free: what a free drafter guesses anyway.
+        remaining: the most tokens that may still be written.
     """
 
     sequence: int
     room: int
     behind: int = 0
     free: Draft = field(default_factory=Draft)
+    remaining: int = 2 * _LONGEST_PAYBACK
+
+    @property
+    def catching_up(self) -> float:
+        """Rows of `behind` that the coming draft has to pay for.
+
+        A few are what was written since the last draft. Many are a prompt, or what was copied: they
+        are read once for all drafts that follow, and each step that the text may still take bears
+        its share.
+        """
+        at_once = min(self.behind, _AT_ONCE)
+        steps = min(max(self.remaining // 2, 1), _LONGEST_PAYBACK)
+        return at_once + (self.behind - at_once) / steps
 
 
 @dataclass(slots=True)
@@ -121,9 +138,16 @@ class Work:
         return best, count
 
     def best(
-        self, load: Load, price: float, items: Sequence[Item], behind: Sequence[int]
+        self, load: Load, price: float, items: Sequence[Item], behind: Sequence[float]
     ) -> tuple[float, int]:
-        """The highest value of the first n items, and n."""
+        """The highest value of the first n items, and n.
+
+        Args:
+            load: the coming step.
+            price: of its time.
+            items: tokens of chains that may be had.
+            behind: by sequence, rows of catching up that its first token pays for.
+        """
         costs = self.drafts
         best, count = 0.0, 0
         tokens = rows = drafting = 0.0
