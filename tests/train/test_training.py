@@ -312,6 +312,12 @@ def test_the_result_can_be_the_mean_of_a_head_and_what_it_began_with(
         np.testing.assert_allclose(values, mean, rtol=1e-6, atol=1e-7)
         np.testing.assert_array_equal(values, again.head.values()[name])
     assert mixed.history.validations[-1] == again.history.validations[-1]
+    # Another share is another end of the same training.
+    alone = start(tiny, texts, tmp_path / "b", init=init)
+    alone.run()
+    for name, values in alone.head.values().items():
+        np.testing.assert_array_equal(values, expected[name])
+    assert alone.history.validations[-1]["rates"] == trained.history.validations[-1]["rates"]
     with pytest.raises(RequestError, match="--average mixes a head with that of --init"):
         start(tiny, texts, tmp_path / "c", average=0.5)
 

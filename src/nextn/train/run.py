@@ -239,8 +239,9 @@ class HeadTraining:
     def _resume(self, state: dict[str, Any]) -> None:
         identity = self._settings.identity()
         different = sorted(k for k in identity if state["identity"].get(k) != identity[k])
-        # A longer or shorter training is still the same one.
-        different = [name for name in different if name not in ("steps", "hours", "validations")]
+        # A longer or shorter training is still the same one, and the mean is taken at its end.
+        free = ("steps", "hours", "validations", "average")
+        different = [name for name in different if name not in free]
         if different:
             raise RequestError(
                 f"{self._path}: belongs to a training with another {', '.join(different)}; give "
@@ -250,7 +251,11 @@ class HeadTraining:
         self._elapsed = state["elapsed"]
         self._rows = state["rows"]
         self._recent = state["recent"]
-        self.history = History(state["losses"], state["validations"])
+        validations = state["validations"]
+        if state["identity"].get("average") != identity["average"]:
+            # The last one may be of another mean of the same weights.
+            validations = [one for one in validations if one["step"] < self._trainer.step]
+        self.history = History(state["losses"], validations)
         self._observer.note(f"going on after step {self._trainer.step}")
 
     def _batches(self) -> Iterator[Batch]:
