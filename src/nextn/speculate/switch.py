@@ -12,11 +12,21 @@ import math
 from dataclasses import dataclass, field
 from statistics import median_low
 
-_BURST = 16
-"""Steps of one way in a trial."""
+_BURST = {True: 48, False: 16}
+"""Steps of one way in a trial, by whether drafts are made.
 
-_PAIRS = 4
+What drafts bring depends on the text and is known after many steps; how fast plain decoding is,
+after a few.
+"""
+
+_PAIRS = 8
 """Most bursts of each way in a trial, in turn: what slows the machine for a while hits both."""
+
+_BLOCK = 8
+"""Steps that count as one sample: those next to each other are alike, as parts of a text are."""
+
+_LEAST_SPREAD = 0.1
+"""Standard deviation that is assumed of a block of steps with drafts, if it does not show more."""
 
 _CLEAR = 3.0
 """A trial ends as soon as the ways differ by so many standard errors."""
@@ -48,7 +58,8 @@ class _Way:
         total = sum(self.tokens)
         rate = total / sum(seconds)
         squares = sum(
-            (tokens - rate * each) ** 2 for tokens, each in zip(self.tokens, seconds, strict=True)
+            (sum(self.tokens[n : n + _BLOCK]) - rate * sum(seconds[n : n + _BLOCK])) ** 2
+            for n in range(0, len(seconds), _BLOCK)
         )
         return rate, math.sqrt(squares) / total
 
@@ -59,17 +70,15 @@ class _Load:
 
     Attributes:
         drafts: the present way.
-        bursts: of a trial that are over.
-        trying: whether there is a trial.
+        bursts: of a trial that are over; None while a way is kept.
         steps: since the last change.
         kept: steps for which the way that was found is kept; 0 before the first trial has ended.
         found: the way that the last trial found.
         ways: what the present trial has counted, by whether drafts were made.
     """
 
-    drafts: bool = True
-    bursts: int = 0
-    trying: bool = True
+    drafts: bool = False
+    bursts: int | None = 0
     steps: int = 0
     kept: int = 0
     found: bool = True
@@ -92,7 +101,8 @@ class Switch:
         Args:
             sequences: how many decode in it, or will do so once their prompts are read.
         """
-        return sequences < 2 or self._load(sequences).drafts
+        load = self._loads.get(sequences.bit_length())
+        return sequences < 2 or load is None or load.drafts
 
     def observe(self, sequences: int, tokens: int, seconds: float) -> None:
         """Learn from a step.
@@ -104,43 +114,42 @@ class Switch:
         """
         if sequences < 2:
             return
-        load = self._load(sequences)
+        load = self._loads.get(sequences.bit_length())
+        if load is None:
+            self._loads[sequences.bit_length()] = _Load()
+            return
         load.steps += 1
-        if not load.trying:
+        if load.bursts is None:
             if load.steps >= load.kept:
                 load.ways = {True: _Way(), False: _Way()}
-                load.trying, load.bursts = True, 0
-                self._turn(load)
+                load.bursts, load.drafts, load.steps = 0, False, 0
             return
+        way = load.ways[load.drafts]
         if load.steps > _SETTLING:
-            load.ways[load.drafts].tokens.append(tokens)
-            load.ways[load.drafts].seconds.append(seconds)
-        if load.steps >= _BURST:
-            load.bursts += 1
-            if load.bursts % 2 or not self._ends_trial(load):
-                self._turn(load)
+            way.tokens.append(tokens)
+            way.seconds.append(seconds)
+        ends = load.steps >= _BURST[load.drafts]
+        load.bursts += ends
+        last = load.bursts == 2 * _PAIRS
+        blocks, rest = divmod(len(way.tokens), _BLOCK)
+        if last or (load.drafts and blocks >= 2 and not rest):
+            self._judge(load, last)
+        if ends and load.bursts is not None:
+            load.drafts, load.steps = not load.drafts, 0
 
-    def _turn(self, load: _Load) -> None:
-        """Go on with the other way."""
-        load.steps = 0
-        load.drafts = not load.drafts
-
-    def _ends_trial(self, load: _Load) -> bool:
+    def _judge(self, load: _Load, last: bool) -> None:
         """Keep the faster way if it is clear which one that is, or if the trial has been long.
 
         It is kept for the longer the more often it was found.
         """
-        drafting, drafting_error = load.ways[True].rate()
+        drafting, error = load.ways[True].rate()
         plain, plain_error = load.ways[False].rate()
-        error = math.hypot(drafting_error, plain_error)
-        if load.bursts < 2 * _PAIRS and abs(math.log(drafting / plain)) < _CLEAR * error:
-            return False
+        blocks = len(load.ways[True].tokens) / _BLOCK
+        error = math.hypot(max(error, _LEAST_SPREAD / math.sqrt(blocks)), plain_error)
+        if not last and abs(math.log(drafting / plain)) < _CLEAR * error:
+            return
         faster = drafting >= plain
         confirmed = load.kept > 0 and faster == load.found
         load.kept = min(2 * load.kept, _MOST_KEPT) if confirmed else _KEPT
         load.drafts = load.found = faster
-        load.trying, load.steps = False, 0
-        return True
-
-    def _load(self, sequences: int) -> _Load:
-        return self._loads.setdefault(sequences.bit_length(), _Load())
+        load.bursts, load.steps = None, 0
