@@ -29,7 +29,9 @@ def test_a_server_is_measured(cli: RunCli, url: str) -> None:
     lines = result.stdout.splitlines()
     assert lines[0].startswith(f"tiny at {url}v1: 2 or more requests of each load and side")
     assert [line.split()[:4] for line in lines[-4:]] == [
-        [load, "mtp", draft, "2/2"] for load in ("1", "2") for draft in ("off", "auto")
+        [load, "mtp", draft, f"{count}/{count}"]
+        for load, count in (("1", 3), ("2", 6))
+        for draft in ("off", "auto")
     ]
     assert "measuring tiny" in result.stderr
 

@@ -80,7 +80,8 @@ def measure(
 
     The sides send the same prompts in the same order, so that they write the same texts as far as
     their models agree. No prompt is to be found in a cache: the server is asked not to look, and
-    for those that do not know this, each prompt of a side has a number of its own in front.
+    for those that do not know this, each prompt of a side has a number of its own in front. The
+    peer, which may be many times slower, is asked in the first round only.
 
     Args:
         settings: what to send.
@@ -107,21 +108,35 @@ def measure(
         if answer.error is not None:
             raise ServerError(f"{side.client.url}: {answer.error}")
     compared = _compare(sides[: len(settings.drafts)], prompts, numbers, settings)
-    counter = _Counter(progress, len(sides) * sum(map(settings.count, settings.loads)))
+    parts = {load: _parts(settings.count(load), settings.rounds) for load in settings.loads}
+    counter = _Counter(
+        progress,
+        sum(
+            len(settings.drafts) * sum(each) + (peer is not None) * each[0]
+            for each in parts.values()
+        ),
+    )
     runs = []
     for load in settings.loads:
         of_load = [Run(side.name, load) for side in sides]
-        count = settings.count(load)
-        bounds = [count * n // settings.rounds for n in range(settings.rounds + 1)]
-        for turn in range(settings.rounds):
-            part = [prompts[n % len(prompts)] for n in range(bounds[turn], bounds[turn + 1])]
+        sent = 0
+        for turn, count in enumerate(parts[load]):
+            part = [prompts[n % len(prompts)] for n in range(sent, sent + count)]
+            sent += count
             jobs = [(prompt, next(numbers)) for prompt in part]
             gaps = [random_numbers.expovariate(load.rate or 1.0) for _ in part]
             order = list(zip(sides, of_load, strict=True))
             for side, run in order[turn % len(order) :] + order[: turn % len(order)]:
+                if side.name == PEER and turn > 0:
+                    continue
                 _send(side, run, jobs, gaps, settings, counter)
         runs += of_load
     return Measurements(runs, compared)
+
+
+def _parts(count: int, rounds: int) -> list[int]:
+    """How many of the requests are sent in each round; the first has as many as any."""
+    return [count // rounds + (turn < count % rounds) for turn in range(rounds)]
 
 
 def _name(draft: DraftSetting) -> str:

@@ -13,6 +13,9 @@ from nextn.sampling import SamplingParams
 MAX_CONCURRENCY = 256
 """Most requests that are in flight at a time; each has a thread."""
 
+_TURNS = 3
+"""Requests of a round for each that is in flight, at least."""
+
 GOOD = ("ttft", "tpot", "e2e")
 """Times that may have a limit; see `nextn.bench.serve.client.Answer`."""
 
@@ -73,8 +76,11 @@ class Settings:
         return tuple(Load(concurrency=number) for number in self.concurrencies)
 
     def count(self, load: Load) -> int:
-        """Requests of a load: `requests`, but in each round at least as many as are in flight."""
-        return max(self.requests, self.rounds * (load.concurrency or 0))
+        """Requests of a load: `requests`, but in each round at least three for each in flight.
+
+        When no more are to be sent, fewer and fewer are in flight.
+        """
+        return max(self.requests, _TURNS * self.rounds * (load.concurrency or 0))
 
     def check(self) -> None:
         """Refuse what is not possible.
