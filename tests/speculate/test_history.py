@@ -18,10 +18,26 @@ def test_first_tokens_and_later_ones_are_calibrated_apart() -> None:
     for step in range(300):
         # First tokens come true more often than they promise, second ones less.
         part = copied([0.5, 0.8], right=[1, 1, 1, 2, 0][step % 5])
-        history.judge(part.drafts, part.written)
+        history.judge(part.drafts, part.drafted, part.written)
     assert history.factor("suffix", later=False) > 1.2
     assert history.factor("suffix", later=True) == pytest.approx(0.25 / 0.8, abs=0.1)
     assert history.factor("head", later=False) == 1.0
+
+
+def test_what_is_joined_to_the_guesses_of_another_drafter_is_calibrated_apart() -> None:
+    history = History()
+    chain, copy = Draft([7, 7], [0.9] * 2, "head"), Draft([8, 8], [0.8] * 2, "suffix")
+    joined = chain.followed_by(copy)
+    assert history.factor("suffix", later=False, joined=True) == 1.0
+    for step in range(300):
+        # Alone, what is copied is right as often as it promises; joined, half as often.
+        history.judge([copy], copy, [8, 1] if step % 5 else [1])
+        history.judge([chain], joined, [7, 7, 8] if step % 5 < 2 else [7, 7, 1])
+        # Nothing is known of what follows a wrong guess, or of what had no row.
+        history.judge([chain], joined, [7, 1])
+        history.judge([chain], joined.cut(2), [7, 7, 1])
+    assert history.factor("suffix", later=False) == pytest.approx(1.0, abs=0.1)
+    assert history.factor("suffix", later=False, joined=True) == pytest.approx(0.5, abs=0.1)
 
 
 def test_the_pace_of_copied_parts_does_not_make_time_dearer_elsewhere() -> None:

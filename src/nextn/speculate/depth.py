@@ -174,10 +174,7 @@ class DepthController:
             return depths
         price = self._price(load)
         tokens = [
-            (chance, index)
-            for index, draft in enumerate(drafts)
-            if draft.tokens
-            for chance in self._chances(draft)
+            (chance, index) for index, draft in enumerate(drafts) for chance in self._chances(draft)
         ]
         if len(drafts) > 1:
             tokens.sort(reverse=True)
@@ -245,7 +242,7 @@ class DepthController:
     def _judge(self, part: Committed, load: Load) -> None:
         """Compare all guesses for one sequence with what was written."""
         written = part.written
-        self._history.judge(part.drafts, written)
+        self._history.judge(part.drafts, part.drafted, written)
         limit = self._limits.get(part.sequence)
         for draft in part.drafts:
             if limit is None or not draft.passes:
@@ -304,7 +301,8 @@ class DepthController:
             if draft.tail and depth == draft.tail_start:
                 first = depth
             if corrected and depth <= first + 1:
-                factor = self._history.factor(draft.drafter_of(depth), later=depth > first)
+                later, joined = depth > first, depth == first > 0
+                factor = self._history.factor(draft.drafter_of(depth), later, joined)
             chance *= min(acceptance * factor, _MAX_ACCEPTANCE)
             chances.append(chance)
             if chance < _NEGLIGIBLE:

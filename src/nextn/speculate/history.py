@@ -11,6 +11,8 @@ from nextn.speculate.pace import Pace
 
 _COPYING = 0.5  # chance of a free draft's first token, from which on a text counts as copied
 
+_FIRST, _LATER, _JOINED = "first", "later", "joined"  # places of a token, see `factor`
+
 _Kind = tuple[bool, int]
 """Whether a text is copied, and the number of bits in the number of sequences of the step."""
 
@@ -22,7 +24,7 @@ class History:
     """
 
     def __init__(self) -> None:
-        self._calibrations: dict[tuple[str, bool], Calibration] = {}
+        self._calibrations: dict[tuple[str, str], Calibration] = {}  # by drafter and place
         self._all_chains = ChainRecord()
         self._chains: dict[int, ChainRecord] = {}
         # Where a text is copied, tokens come much faster, and what a draft can gain depends on how
@@ -48,19 +50,24 @@ class History:
             record = self._chains[sequence] = ChainRecord(self._all_chains)
         return record
 
-    def factor(self, drafter: str, later: bool) -> float:
+    def factor(self, drafter: str, later: bool, joined: bool = False) -> float:
         """What to multiply the chances with that a drafter states.
 
         Args:
             drafter: its name.
             later: for tokens after its first one. A factor that is right for first tokens would, to
                 the power of a chain's length, promise far too much of the others.
+            joined: for its first token after those of another drafter. It is where that one was
+                not sure enough to go on, and the best of several: both make it worse than it looks.
         """
-        first = self._calibrations.get((drafter, False))
+        first = self._calibrations.get((drafter, _FIRST))
         factor = 1.0 if first is None else first.factor
+        if joined:
+            after = self._calibrations.get((drafter, _JOINED))
+            return factor if after is None else after.factor
         if not later:
             return factor
-        further = self._calibrations.get((drafter, True))
+        further = self._calibrations.get((drafter, _LATER))
         # Where first tokens fail, later ones are never judged, and deserve no more trust.
         return min(factor, 1.0) if further is None else further.factor
 
@@ -92,18 +99,33 @@ class History:
         else:
             self._copying.discard(sequence)
 
-    def judge(self, drafts: Sequence[Draft], written: Sequence[int]) -> None:
-        """Compare the chances of all guesses for a sequence with what it wrote."""
+    def judge(
+        self, drafts: Iterable[Draft], verified: Draft | None, written: Sequence[int]
+    ) -> None:
+        """Compare the chances of guesses for a sequence with what it wrote.
+
+        Args:
+            drafts: all that drafters guessed.
+            verified: what had rows; the guesses of two drafters may be joined in it.
+            written: what the step wrote.
+        """
         for draft in drafts:
             guesses = zip(draft.tokens, written, draft.acceptance, strict=False)
             for depth, (guess, token, estimate) in enumerate(guesses):
-                key = draft.drafter, depth > 0
-                calibration = self._calibrations.get(key)
-                if calibration is None:
-                    calibration = self._calibrations[key] = Calibration()
-                calibration.add(estimate, guess == token)
+                self._compare(draft.drafter, _LATER if depth else _FIRST, estimate, guess == token)
                 if guess != token:
                     break
+        if verified is not None and verified.tail:
+            at = verified.tail_start
+            if at < len(written) and verified.tokens[:at] == list(written[:at]):
+                right = verified.tokens[at] == written[at]
+                self._compare(verified.tail, _JOINED, verified.acceptance[at], right)
+
+    def _compare(self, drafter: str, place: str, estimate: float, right: bool) -> None:
+        calibration = self._calibrations.get((drafter, place))
+        if calibration is None:
+            calibration = self._calibrations[drafter, place] = Calibration()
+        calibration.add(estimate, right)
 
     def count_step(self, committed: Iterable[Committed], sequences: int, time: float) -> None:
         """Count a step, which took so many times as long as one of plain decoding.
