@@ -233,8 +233,11 @@ class Speculation:
                 behind = drafter.behind(want.sequence)
                 prospects.append(
                     Prospect(
-                        *(want.sequence, want.limit, behind, drafts[index]),
-                        run.sequence.remaining,
+                        sequence=want.sequence,
+                        room=want.limit,
+                        behind=behind,
+                        free=drafts[index],
+                        remaining=run.sequence.remaining,
                     )
                 )
             else:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from nextn.speculate.acceptance import Calibration, ChainRecord
-from nextn.speculate.base import Committed, Draft
+from nextn.speculate.base import Committed, Draft, right_guesses
 from nextn.speculate.pace import Pace
 
 _COPYING = 0.5  # chance of a free draft's first token, from which on a text counts as copied
@@ -117,7 +117,7 @@ class History:
                     break
         if verified is not None and verified.tail:
             at = verified.tail_start
-            if at < len(written) and verified.tokens[:at] == list(written[:at]):
+            if at < len(written) and right_guesses(verified, written) >= at:
                 right = verified.tokens[at] == written[at]
                 self._compare(verified.tail, _JOINED, verified.acceptance[at], right)
 

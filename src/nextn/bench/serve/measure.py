@@ -111,10 +111,7 @@ def measure(
     parts = {load: _parts(settings.count(load), settings.rounds) for load in settings.loads}
     counter = _Counter(
         progress,
-        sum(
-            len(settings.drafts) * sum(each) + (peer is not None) * each[0]
-            for each in parts.values()
-        ),
+        sum(sum(each[: _rounds(side, settings)]) for each in parts.values() for side in sides),
     )
     runs = []
     for load in settings.loads:
@@ -127,9 +124,8 @@ def measure(
             gaps = [random_numbers.expovariate(load.rate or 1.0) for _ in part]
             order = list(zip(sides, of_load, strict=True))
             for side, run in order[turn % len(order) :] + order[: turn % len(order)]:
-                if side.name == PEER and turn > 0:
-                    continue
-                _send(side, run, jobs, gaps, settings, counter)
+                if turn < _rounds(side, settings):
+                    _send(side, run, jobs, gaps, settings, counter)
         runs += of_load
     return Measurements(runs, compared)
 
@@ -137,6 +133,11 @@ def measure(
 def _parts(count: int, rounds: int) -> list[int]:
     """How many of the requests are sent in each round; the first has as many as any."""
     return [count // rounds + (turn < count % rounds) for turn in range(rounds)]
+
+
+def _rounds(side: Side, settings: Settings) -> int:
+    """The rounds that a side takes part in; the peer, which may be slow, only in the first."""
+    return 1 if side.name == PEER else settings.rounds
 
 
 def _name(draft: DraftSetting) -> str:
