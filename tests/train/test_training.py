@@ -72,10 +72,16 @@ def start(
     return HeadTraining(tiny, *texts, settings(**changes), work, init=init, observer=Quiet())
 
 
-def plain_loss(finals: Any, weights: Any, hidden: Any, output: Any, trunk_output: Any) -> Any:
+def plain_loss(
+    finals: Any, weights: Any, hidden: Any, output: Any, trunk_output: Any
+) -> tuple[Any, Any]:
+    """The loss, and the sum of the KL, as their formulas say."""
     trunk = torch.log_softmax(hidden @ trunk_output.T, -1)
     head = torch.log_softmax(finals @ output.T, -1)
-    return (weights * (trunk.exp() * (trunk - head)).sum(-1)).sum()
+    kl = (trunk.exp() * (trunk - head)).sum(-1)
+    distance = (trunk.exp() - head.exp()).abs().sum(-1) / 2
+    share = torch.exp(3.0 * (distance.detach() - 1.0))
+    return (weights * (share * kl + (1.0 - share) * distance)).sum(), (weights * kl).sum()
 
 
 @pytest.mark.parametrize("chunk", [1 << 21, 300])
@@ -93,14 +99,14 @@ def test_loss_and_gradient_are_those_of_autograd(
     loss, per_step = distillation_loss(finals, weights, hidden, output, trunk_output)
     (3.0 * loss).backward()
     got, finals.grad = finals.grad, None
-    expected = plain_loss(finals, weights, hidden, output, trunk_output)
+    expected, _ = plain_loss(finals, weights, hidden, output, trunk_output)
     (3.0 * expected).backward()
     torch.testing.assert_close(loss, expected.detach())
     torch.testing.assert_close(got, finals.grad, rtol=1e-4, atol=1e-5)
     means = [
         plain_loss(
             finals[k : k + 1], (weights[k : k + 1] > 0).float(), hidden, output, trunk_output
-        )
+        )[1]
         / (weights[k] > 0).sum()
         for k in range(3)
     ]

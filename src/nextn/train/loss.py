@@ -1,4 +1,14 @@
-"""The loss: KL from the trunk's distribution to the head's, over the draft vocabulary.
+"""The loss: how much of the trunk's distribution the head misses, over the draft vocabulary.
+
+What decides about drafts is the overlap of the two distributions, the sum of min(trunk, head). With
+KL(trunk || head) alone, a head that is too small to be right about all tokens spends itself on
+unlikely ones. But where there is no overlap, nothing tells how to get some. So each position has a
+mixture of both, with more of the KL the smaller the overlap is (the LK loss of Samarin et al.,
+2026, arXiv 2602.23881):
+
+    loss = share * KL(trunk || head) + (1 - share) * (1 - overlap),   share = exp(-3 * overlap)
+
+The share counts as a constant.
 
 Logits of thousands of positions and tens of thousands of tokens would fill the memory. So loss and
 gradient are computed together, a few positions at a time, and only the gradient of the hidden
@@ -16,11 +26,14 @@ from torch import Tensor
 _CHUNK_ELEMENTS = 1 << 21
 """Logits that are alive at a time; a few matrices of this size fit into a processor's cache."""
 
+_TURN = 3.0
+"""How fast the overlap takes the place of the KL as it grows."""
+
 
 def distillation_loss(
     finals: Tensor, weights: Tensor, hidden: Tensor, output: Tensor, trunk_output: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Weighted sum of KL(trunk || head) over steps and positions.
+    """Weighted sum of the loss over steps and positions.
 
     Args:
         finals: float [steps, positions, hidden], of the head, normed.
@@ -66,9 +79,18 @@ class _DistillationLoss(torch.autograd.Function):
                 weight = weights[step, part]
                 log_head = torch.log_softmax((states[step, part] @ output.T).float(), -1)
                 divergence = negative_entropy - torch.linalg.vecdot(trunk, log_head)
-                loss += weight @ divergence
+                head = log_head.exp_()
+                overlap = torch.minimum(head, trunk).sum(-1)
+                share = torch.exp(-_TURN * overlap)
+                loss += weight @ (share * divergence + (1 - share) * (1 - overlap))
                 per_step[step] += (divergence * (weight > 0)).sum()
-                difference = log_head.exp_().sub_(trunk).to(output.dtype)
+                # Of the overlap: what tokens gain to which the head gives too little is taken from
+                # all, as the probabilities sum to one.
+                gains = head * (head < trunk)
+                gains -= head * gains.sum(-1, keepdim=True)
+                difference = head.sub_(trunk).mul_(share[:, None])
+                difference.sub_(gains.mul_((1 - share)[:, None]))
+                difference = difference.to(output.dtype)
                 gradient[step, part] = (difference @ output) * weight[:, None]
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(per_step)

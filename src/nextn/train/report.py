@@ -125,8 +125,9 @@ def model_card(
         "",
         "## Training",
         "",
-        "The loss is the KL divergence from the model's distribution over the draft vocabulary to "
-        "the head's, over a chain of drafts that feed each other.",
+        "The loss compares the model's distribution over the draft vocabulary with the head's, "
+        "over a chain of drafts that feed each other: the KL divergence where they have little in "
+        "common, and what they do not have in common where it is much.",
         "",
         *_settings_table(training),
         "",
