@@ -45,13 +45,14 @@ struct ChainRows {
 void Executor::draft(const StepRows& rows, const DraftRequest& request, const DraftResult& result) {
     if (!has_head()) throw std::logic_error("[executor] there is no head");
     const Running running(*this);
+    drafted_ = true;
     const size_t count = request.chains.size();
     std::vector<double> products(count, 1.0);
     std::fill(result.counts, result.counts + count, 0);
     ChainRows current;
     const StepRows* pass = &rows;
     for (int depth = 0; pass->count > 0; ++depth) {
-        run(head_, *pass);
+        run(head_, *pass, false);
         ChainRows next;
         SegmentCursor cursor(*pass);
         for (size_t i = 0; i < pass->logits_rows.size(); ++i) {

@@ -37,7 +37,9 @@ int Executor::add_matrix(BlockType type, int rows, int columns, const uint8_t* d
     matrix->blocks = (columns + kBlockColumns - 1) / kBlockColumns;
     matrix->tiles = (rows + kTileRows - 1) / kTileRows;
     matrix->tile_bytes = tile_bytes(type, matrix->blocks);
-    uint8_t* packed = weights_.allocate(static_cast<size_t>(matrix->tiles) * matrix->tile_bytes);
+    const size_t bytes = static_cast<size_t>(matrix->tiles) * matrix->tile_bytes;
+    uint8_t* packed = weights_.allocate(bytes);
+    building_->weight_bytes += bytes;
     matrix->data = packed;
     const PackedMatrix& m = *matrix;
     std::atomic<bool> finite{true};
@@ -156,6 +158,8 @@ void Executor::finish() {
         layer->data = data;
         data += layer->bytes();
     }
+    const size_t cache = third_cache_bytes();
+    head_may_stay_ = head_.weight_bytes < cache && cache < trunk_.weight_bytes;
     for (Program* program : {&trunk_, &head_}) {
         // Room for the logits of all rows, of which only what is used is ever touched.
         program->logits =
@@ -171,9 +175,9 @@ void Executor::finish() {
     finished_ = true;
 }
 
-void Executor::run(const Program& program, const StepRows& rows) {
-    StepContext context{
-        rows, kernels_, pool_, scratch_, pool_.size(), ++steps_, program.logits.as<float>()};
+void Executor::run(const Program& program, const StepRows& rows, bool passing) {
+    StepContext context{rows,         kernels_, pool_,   scratch_,
+                        pool_.size(), ++steps_, passing, program.logits.as<float>()};
     for (const auto& operation : program.operations) operation->prepare(context);
     pool_.run([&](int thread) {
         const Share share = share_of(rows.count, thread, pool_.size());
@@ -197,7 +201,10 @@ Executor::Running::Running(Executor& executor) : flag_(executor.stepping_) {
 
 const float* Executor::step(const StepRows& rows) {
     const Running running(*this);
-    run(trunk_, rows);
+    // The trunk's weights go through the whole cache in every step, and none is found there again.
+    // Those of a head that drafts before every step are, if they are let alone.
+    run(trunk_, rows, drafted_ && head_may_stay_);
+    drafted_ = false;
     return trunk_.logits.as<float>();
 }
 

@@ -99,6 +99,7 @@ private:
     // The operations of trunk or head, and their logits.
     struct Program {
         std::vector<std::unique_ptr<StepOperation>> operations;
+        size_t weight_bytes = 0;  // of the matrices that were added for it
         size_t logits_columns = 0;
         Memory logits;
     };
@@ -114,7 +115,7 @@ private:
         std::atomic_flag& flag_;
     };
 
-    void run(const Program& program, const StepRows& rows);
+    void run(const Program& program, const StepRows& rows, bool passing);
 
     const ExecutorLimits limits_;
     const KernelTable& kernels_;
@@ -142,6 +143,8 @@ private:
     uint64_t steps_ = 0;
     std::atomic_flag stepping_ = ATOMIC_FLAG_INIT;
     bool finished_ = false;
+    bool head_may_stay_ = false;  // in the third cache, if the trunk's weights pass it by
+    bool drafted_ = false;        // since the last step
 };
 
 }  // namespace nextn

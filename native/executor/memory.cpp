@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <new>
 #include <utility>
 
@@ -88,6 +89,17 @@ void release_mapped(const uint8_t* begin, const uint8_t* end) {
     const uintptr_t last = reinterpret_cast<uintptr_t>(end) / page * page;
     // A wish, too.
     if (first < last) (void)madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
+size_t third_cache_bytes() {
+    // Not sysconf, which may give the sum of all caches of a processor that has several.
+    std::ifstream file("/sys/devices/system/cpu/cpu0/cache/index3/size");
+    size_t size = 0;
+    if (!(file >> size)) return size_t{32} << 20;
+    char unit = '\0';
+    file >> unit;
+    if (unit == 'M') return size << 20;
+    return unit == 'K' ? size << 10 : size;
 }
 
 }  // namespace nextn

@@ -46,4 +46,7 @@ private:
 // more. They stay readable, from the file. Whole pages only: others may hold bytes of neighbours.
 void release_mapped(const uint8_t* begin, const uint8_t* end);
 
+// Size of the third cache that a core reaches; a usual one if the system does not say.
+size_t third_cache_bytes();
+
 }  // namespace nextn

@@ -196,6 +196,7 @@ void Linear::run(StepContext& context, int thread) {
         task.residual = has_residual ? residual.data : nullptr;
         task.residual_stride = has_residual ? residual.stride : 0;
         task.activation = activation;
+        task.passing = context.passing;
         const int tiles = part.matrix->tiles;
         if (next_ == nullptr || next_->x.data != part.out.data) {
             const Share share = share_of(tiles, thread, context.threads);
@@ -266,6 +267,7 @@ void Logits::run(StepContext& context, int thread) {
     task.group_count = static_cast<int>(activations.groups.size());
     task.row_factors = activations.row_factors;
     task.out = context.logits;
+    task.passing = context.passing;
     task.out_stride = static_cast<size_t>(matrix->tiles) * kTileRows;
     const Share share = share_of(matrix->tiles, thread, context.threads);
     context.kernels.linear(task, share.begin, share.end);

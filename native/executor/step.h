@@ -165,6 +165,7 @@ struct StepContext {
     Scratch& scratch;
     int threads;
     uint64_t number;  // of the step, from 1 on
+    bool passing;     // see LinearTask
     float* logits;
 };
 

@@ -65,6 +65,7 @@ struct LinearTask {
     const float* residual;  // [rows][residual_stride]; may be null
     size_t residual_stride;
     int activation;  // 0 none, 1 silu, 2 gelu
+    bool passing;    // the weights shall take no place in the caches, for the sake of others
 };
 
 struct RopeTask {

@@ -9,6 +9,11 @@
 // 4 KiB on distance hardly matters to few rows, and 8 KiB are better for many.
 constexpr size_t kPrefetchBytes = 8192;
 
+// Where codes shall pass by the larger caches, they wait in the first one, which is small. For few
+// rows only: most steps that verify drafts have no more, and every variant takes time to compile.
+constexpr size_t kPassingBytes = 4096;
+constexpr int kPassingRows = 4;
+
 // How the codes of one block become eight vectors of unsigned bytes.
 template <int kBits>
 struct Codes;
@@ -139,7 +144,7 @@ constexpr bool is_wide(BlockType type) { return packed_layout(type).offset == 12
 
 // Sum over blocks of d * (scale * dot) + m * (scale * sum). Where the weights or (kFine) the
 // activations have a scale per 16 columns, the two halves of a block are summed apart.
-template <BlockType kType, int kRows, bool kFine>
+template <BlockType kType, int kRows, bool kFine, bool kPassing>
 static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group, float* out) {
     constexpr PackedLayout kLayout = packed_layout(kType);
     constexpr bool kSuper = kLayout.super_scale_bytes > 0;
@@ -172,7 +177,11 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
             tile += unit_bytes(kType);
         }
         for (size_t line = 0; line < code_bytes(kType); line += 64) {
-            prefetch(codes + kPrefetchBytes + line);
+            if constexpr (kPassing) {
+                prefetch_passing(codes + kPassingBytes + line);
+            } else {
+                prefetch(codes + kPrefetchBytes + line);
+            }
         }
         F d;
         F d_next;
@@ -275,50 +284,55 @@ static void tile_float(const uint8_t* tile, int blocks, const RowGroup& group, f
 
 using TileFunction = void (*)(const uint8_t*, int, const RowGroup&, float*);
 
-template <BlockType kType, int kRows, bool kFine>
+template <BlockType kType, int kRows, bool kFine, bool kPassing>
 static constexpr TileFunction tile_function() {
     if constexpr (is_float_format(kType)) {
         return tile_float<kType, kRows>;
     } else {
-        return tile_integer<kType, kRows, kFine>;
+        constexpr bool kPasses = kPassing && kRows <= kPassingRows;
+        return tile_integer<kType, kRows, kFine, kPasses>;
     }
 }
 
-template <BlockType kType, bool kFine>
+template <BlockType kType, bool kFine, bool kPassing>
 static inline TileFunction tile_for_rows(int rows) {
     static constexpr TileFunction kByRows[kMaxGroupRows] = {
-        tile_function<kType, 1, kFine>(), tile_function<kType, 2, kFine>(),
-        tile_function<kType, 3, kFine>(), tile_function<kType, 4, kFine>(),
-        tile_function<kType, 5, kFine>(), tile_function<kType, 6, kFine>(),
-        tile_function<kType, 7, kFine>(), tile_function<kType, 8, kFine>()};
+        tile_function<kType, 1, kFine, kPassing>(), tile_function<kType, 2, kFine, kPassing>(),
+        tile_function<kType, 3, kFine, kPassing>(), tile_function<kType, 4, kFine, kPassing>(),
+        tile_function<kType, 5, kFine, kPassing>(), tile_function<kType, 6, kFine, kPassing>(),
+        tile_function<kType, 7, kFine, kPassing>(), tile_function<kType, 8, kFine, kPassing>()};
     return kByRows[rows - 1];
 }
 
 template <BlockType kType>
-static inline TileFunction tile_for_group(const RowGroup& group) {
-    return group.fine ? tile_for_rows<kType, true>(group.rows)
-                      : tile_for_rows<kType, false>(group.rows);
+static inline TileFunction tile_for_group(const RowGroup& group, bool passing) {
+    if (passing) {
+        return group.fine ? tile_for_rows<kType, true, true>(group.rows)
+                          : tile_for_rows<kType, false, true>(group.rows);
+    }
+    return group.fine ? tile_for_rows<kType, true, false>(group.rows)
+                      : tile_for_rows<kType, false, false>(group.rows);
 }
 
-static TileFunction find_tile_function(BlockType type, const RowGroup& group) {
+static TileFunction find_tile_function(BlockType type, const RowGroup& group, bool passing) {
     switch (type) {
-        case BlockType::F32: return tile_for_group<BlockType::F32>(group);
-        case BlockType::F16: return tile_for_group<BlockType::F16>(group);
-        case BlockType::BF16: return tile_for_group<BlockType::BF16>(group);
-        case BlockType::Q4_0: return tile_for_group<BlockType::Q4_0>(group);
-        case BlockType::Q4_1: return tile_for_group<BlockType::Q4_1>(group);
-        case BlockType::Q5_0: return tile_for_group<BlockType::Q5_0>(group);
-        case BlockType::Q5_1: return tile_for_group<BlockType::Q5_1>(group);
-        case BlockType::Q8_0: return tile_for_group<BlockType::Q8_0>(group);
-        case BlockType::Q2_K: return tile_for_group<BlockType::Q2_K>(group);
-        case BlockType::Q3_K: return tile_for_group<BlockType::Q3_K>(group);
-        case BlockType::Q4_K: return tile_for_group<BlockType::Q4_K>(group);
-        case BlockType::Q5_K: return tile_for_group<BlockType::Q5_K>(group);
-        case BlockType::Q6_K: return tile_for_group<BlockType::Q6_K>(group);
-        case BlockType::IQ4_NL: return tile_for_group<BlockType::IQ4_NL>(group);
-        case BlockType::IQ4_XS: return tile_for_group<BlockType::IQ4_XS>(group);
-        case BlockType::MXFP4: return tile_for_group<BlockType::MXFP4>(group);
-        case BlockType::NVFP4: return tile_for_group<BlockType::NVFP4>(group);
+        case BlockType::F32: return tile_for_group<BlockType::F32>(group, passing);
+        case BlockType::F16: return tile_for_group<BlockType::F16>(group, passing);
+        case BlockType::BF16: return tile_for_group<BlockType::BF16>(group, passing);
+        case BlockType::Q4_0: return tile_for_group<BlockType::Q4_0>(group, passing);
+        case BlockType::Q4_1: return tile_for_group<BlockType::Q4_1>(group, passing);
+        case BlockType::Q5_0: return tile_for_group<BlockType::Q5_0>(group, passing);
+        case BlockType::Q5_1: return tile_for_group<BlockType::Q5_1>(group, passing);
+        case BlockType::Q8_0: return tile_for_group<BlockType::Q8_0>(group, passing);
+        case BlockType::Q2_K: return tile_for_group<BlockType::Q2_K>(group, passing);
+        case BlockType::Q3_K: return tile_for_group<BlockType::Q3_K>(group, passing);
+        case BlockType::Q4_K: return tile_for_group<BlockType::Q4_K>(group, passing);
+        case BlockType::Q5_K: return tile_for_group<BlockType::Q5_K>(group, passing);
+        case BlockType::Q6_K: return tile_for_group<BlockType::Q6_K>(group, passing);
+        case BlockType::IQ4_NL: return tile_for_group<BlockType::IQ4_NL>(group, passing);
+        case BlockType::IQ4_XS: return tile_for_group<BlockType::IQ4_XS>(group, passing);
+        case BlockType::MXFP4: return tile_for_group<BlockType::MXFP4>(group, passing);
+        case BlockType::NVFP4: return tile_for_group<BlockType::NVFP4>(group, passing);
     }
     return nullptr;
 }
@@ -331,15 +345,25 @@ static void linear(const LinearTask& task, int tile_begin, int tile_end) {
     alignas(64) float result[kMaxGroupRows * kTileRows];
     alignas(64) float up_result[kMaxGroupRows * kTileRows];
     const PackedMatrix& matrix = *task.matrix;
+    // A tile that several groups read has to stay for them.
+    const bool passing = task.passing && task.group_count == 1;
+    TileFunction multiply = nullptr;
+    TileFunction multiply_up = nullptr;
+    int rows = 0;  // that these are for
     for (int tile = tile_begin; tile < tile_end; ++tile) {
         const int column = tile * kTileRows;
         for (int g = 0; g < task.group_count; ++g) {
             const RowGroup& group = task.groups[g];
-            find_tile_function(matrix.type, group)(tile_data(matrix, tile), matrix.blocks, group,
-                                                   result);
+            if (group.rows != rows) {
+                rows = group.rows;
+                multiply = find_tile_function(matrix.type, group, passing);
+                if (task.activation != 0) {
+                    multiply_up = find_tile_function(task.up->type, group, passing);
+                }
+            }
+            multiply(tile_data(matrix, tile), matrix.blocks, group, result);
             if (task.activation != 0) {
-                find_tile_function(task.up->type, group)(tile_data(*task.up, tile), task.up->blocks,
-                                                         group, up_result);
+                multiply_up(tile_data(*task.up, tile), task.up->blocks, group, up_result);
             }
             for (int m = 0; m < group.rows; ++m) {
                 const size_t row = static_cast<size_t>(group.first_row + m);

@@ -252,6 +252,10 @@ NEXTN_INLINE I dot4(I sum, B codes, const int8_t* four) {
 NEXTN_INLINE void prefetch(const void* p) {
     _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0);
 }
+// For what is read once: it takes no place in the larger caches.
+NEXTN_INLINE void prefetch_passing(const void* p) {
+    _mm_prefetch(static_cast<const char*>(p), _MM_HINT_NTA);
+}
 
 #undef NEXTN_INLINE
 

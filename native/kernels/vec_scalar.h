@@ -249,5 +249,6 @@ static inline I dot4(const I& sum, const B& codes, const int8_t* four) {
 }
 
 static inline void prefetch(const void*) {}
+static inline void prefetch_passing(const void*) {}
 
 }  // namespace nextn::scalar
