@@ -22,6 +22,7 @@ from nextn.train.loss import distillation_loss
 from nextn.train.muon import Muon
 from nextn.train.recursion import run_chains
 from nextn.train.settings import TrainSettings
+from nextn.train.sharpness import count_agreements
 
 _BETAS = (0.9, 0.95)
 _LEAST_LEARNING_RATE = 0.02  # of the largest, at the end
@@ -102,6 +103,16 @@ class Trainer:
         ids = torch.from_numpy(self._head.token_ids)
         right = torch.stack([ids[self._best(final)] == following for final in finals])
         return count_acceptance(right.numpy(), batch.chain_steps)
+
+    @torch.no_grad()
+    def agreements(self, batch: Batch, most: int, generator: torch.Generator) -> Tensor:
+        """Of up to `most` first drafts of a batch; see `count_agreements`."""
+        finals, hidden = self._run(batch, 1)
+        every = -(-len(batch.rows) // most)
+        head = self._head
+        return count_agreements(
+            finals[0, ::every], hidden[::every], head.output, head.trunk_output, generator
+        )
 
     def _best(self, final: Tensor) -> Tensor:
         """Index of the largest logit of each row: int64 [rows], on the processor."""
