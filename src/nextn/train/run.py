@@ -192,7 +192,7 @@ class HeadTraining:
         self.sharpness = SCALES[best]
         self._observer.note(
             f"logits times {self.sharpness:g}: head and trunk choose the same at temperature 0.8 "
-            f"{counts[best] / counts[0] - 1:.1%} more often"
+            f"{float(counts[best] / counts[0].clamp(min=1.0)) - 1:.1%} more often"
         )
         (norm,) = (name for name in self.head.trained if name.endswith(_LAST_NORM))
         values = self.head.values()
