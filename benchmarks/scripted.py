@@ -2,8 +2,10 @@
 
 The drafter is a script: it knows the text, and each of its tokens is right with a given chance. It
 takes a given time per pass, as a head does, and says of every token that its chance is 0.6, so that
-the controller has to find out. Ways to write alternate; each writes the same text, greedily. Prints
-tokens per second (medians) against plain decoding, and writes results/scripted-NAME.json.
+the controller has to find out. Ways to write take turns in random order; each writes the same text,
+greedily, and its speed is that against plain decoding just before and just after it: a machine that
+changes its speed for half a minute must not favour a way. Prints the medians, and writes
+results/scripted-NAME.json.
 
     python benchmarks/scripted.py random-1.6b-q4_0.gguf
 """
@@ -11,6 +13,7 @@ tokens per second (medians) against plain decoding, and writes results/scripted-
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 import time
 from collections.abc import Sequence
@@ -36,6 +39,8 @@ SCRIPTS = {
 by the token's index in the draft."""
 DEPTHS = (1, 2, 3, 4, 6, 8)
 CLAIMED = 0.6
+PLAIN = 40
+"""Tokens that are written plainly between two ways."""
 
 
 class ScriptedDrafter:
@@ -113,14 +118,17 @@ def measure(
         drafter.right[position] = uniform[position] < chances
     ways: list[str | int] = ["off", *DEPTHS, "auto"]
     speeds: dict[str | int, list[float]] = {way: [] for way in ways}
-    for turn in range(arguments.rounds):
-        for way in ways if turn % 2 == 0 else reversed(ways):
+    order = random.Random(1)
+    _, before = write(engine, prompt, PLAIN, "off")
+    for _ in range(arguments.rounds):
+        for way in order.sample(ways, len(ways)):
             found, speed = write(engine, prompt, arguments.tokens, way)
             if found != text:
                 raise RuntimeError("the texts differ")
-            speeds[way].append(speed)
-    plain = statistics.median(speeds["off"])
-    return {str(way): statistics.median(each) / plain for way, each in speeds.items()}
+            _, after = write(engine, prompt, PLAIN, "off")
+            speeds[way].append(speed / statistics.mean((before, after)))
+            before = after
+    return {str(way): statistics.median(each) for way, each in speeds.items()}
 
 
 def main() -> None:
