@@ -30,6 +30,11 @@ _TURN = 3.0
 """How fast the overlap takes the place of the KL as it grows."""
 
 
+def positions_at_a_time(vocabulary: int) -> int:
+    """Of how many positions the logits are computed together."""
+    return max(1, _CHUNK_ELEMENTS // vocabulary)
+
+
 def distillation_loss(
     finals: Tensor, weights: Tensor, hidden: Tensor, output: Tensor, trunk_output: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -69,7 +74,7 @@ class _DistillationLoss(torch.autograd.Function):
         gradient = torch.empty_like(states)
         loss = torch.zeros((), device=finals.device)
         per_step = torch.zeros(steps, device=finals.device)
-        rows = max(1, _CHUNK_ELEMENTS // output.shape[0])
+        rows = positions_at_a_time(output.shape[0])
         for start in range(0, positions, rows):
             part = slice(start, start + rows)
             log_trunk = torch.log_softmax((teacher[part] @ trunk_output.T).float(), -1)

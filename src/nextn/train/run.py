@@ -179,15 +179,13 @@ class HeadTraining:
     def _sharpen(self) -> None:
         """Scale the head's logits so that sampled drafts are right as often as they can be."""
         generator = torch.Generator().manual_seed(self._settings.seed)
-        lengths = np.array([len(text.tokens) for text in self._held_out])
-        batches = plan_batches(lengths, self._settings.batch_tokens, None)
+        batches = self._held_out_batches(self._held_out)
         most = -(-_SHARPENED_AT // len(batches))
         counts = torch.zeros(len(SCALES), dtype=torch.float64)
         with _out_of_memory():
-            for batch in batches:
-                texts = [self._held_out[index] for index in batch]
-                made = make_batch(texts, self._settings.longest)
-                counts += self._trainer.agreements(made, most, generator)
+            for texts in batches:
+                batch = make_batch(texts, self._settings.longest)
+                counts += self._trainer.agreements(batch, most, generator)
         best = int(counts.argmax())
         self.sharpness = SCALES[best]
         self._observer.note(
@@ -323,15 +321,12 @@ class HeadTraining:
         if last and done and done[-1]["step"] == self._trainer.step:
             return
         parts: dict[str, list[Acceptance]] = {}
-        lengths = np.array([len(text.tokens) for text in self._held_out])
-        by_category: dict[str, list[int]] = {}
-        for number, text in enumerate(self._held_out):
-            by_category.setdefault(text.category, []).append(number)
+        by_category: dict[str, list[StoredText]] = {}
+        for text in self._held_out:
+            by_category.setdefault(text.category, []).append(text)
         with _out_of_memory():
-            for category, numbers in by_category.items():
-                cut = plan_batches(lengths[numbers], self._settings.batch_tokens, None)
-                for batch in cut:
-                    texts = [self._held_out[numbers[index]] for index in batch]
+            for category, of_category in by_category.items():
+                for texts in self._held_out_batches(of_category):
                     counted = self._trainer.accepts(make_batch(texts, self._settings.longest))
                     parts.setdefault(category, []).append(counted)
         depth = self._settings.depth
@@ -340,6 +335,12 @@ class HeadTraining:
         rates = {category: counts.rates for category, counts in sorted(pooled.items())}
         done.append({"step": self._trainer.step, "seconds": self._elapsed, "rates": rates})
         self._observer.note(self._validation_line(pooled))
+
+    def _held_out_batches(self, texts: Sequence[StoredText]) -> list[list[StoredText]]:
+        """Divide held-out texts into batches, the longest first."""
+        lengths = np.array([len(text.tokens) for text in texts])
+        cut = plan_batches(lengths, self._settings.batch_tokens, None)
+        return [[texts[index] for index in batch] for batch in cut]
 
     def _validation_line(self, pooled: dict[str, Acceptance]) -> str:
         def shown(rates: list[float | None]) -> str:

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from nextn.sampling import SamplingParams
+from nextn.train.loss import positions_at_a_time
 
 SCALES = (1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.75, 2.0)
 """What the logits may be multiplied with."""
 
 _TEMPERATURE = 0.8
 _DRAWS = 4  # of noise, per position
-_CHUNK_ELEMENTS = 1 << 21
 
 
 def count_agreements(
@@ -46,16 +46,19 @@ def count_agreements(
         float64 [scales], mean agreements per position, summed over the positions.
     """
     counts = torch.zeros(len(SCALES), dtype=torch.float64)
-    rows = max(1, _CHUNK_ELEMENTS // output.shape[0])
+    rows = positions_at_a_time(output.shape[0])
     for part, trunk_part in zip(final.split(rows), hidden.split(rows), strict=True):
         head = (part.to(output.dtype) @ output.T).float()
         trunk = _filtered((trunk_part.to(output.dtype) @ trunk_output.T).float())
+        draws = []
         for _ in range(_DRAWS):
             noise = torch.empty(head.shape).exponential_(generator=generator).log_().neg_()
             noise = noise.to(head.device)
-            chosen = (trunk + noise).argmax(-1)
-            for index, scale in enumerate(SCALES):
-                drafted = (_filtered(head * scale) + noise).argmax(-1)
+            draws.append((noise, (trunk + noise).argmax(-1)))
+        for index, scale in enumerate(SCALES):
+            sharper = _filtered(head * scale)
+            for noise, chosen in draws:
+                drafted = (sharper + noise).argmax(-1)
                 counts[index] += float((drafted == chosen).sum()) / _DRAWS
     return counts
 
