@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 
 from nextn.speculate import Switch
+
+
+def steps_that_drafted(
+    switch: Switch, sequences: int, steps: int, outcome: Callable[[int, bool], tuple[int, float]]
+) -> int:
+    """How many drafted, when a step brings the tokens and takes the seconds that are given."""
+    drafted = 0
+    for step in range(steps):
+        drafts = switch.drafts(sequences)
+        drafted += drafts
+        switch.observe(sequences, *outcome(step, drafts))
+    return drafted
 
 
 def run(switch: Switch, sequences: int, steps: int, drafting: float, plain: float) -> float:
@@ -15,14 +28,14 @@ def run(switch: Switch, sequences: int, steps: int, drafting: float, plain: floa
     Times are noisy, and some steps are held up.
     """
     noise = random.Random(1)
-    drafted = 0
-    for _ in range(steps):
-        drafts = switch.drafts(sequences)
-        drafted += drafts
+
+    def outcome(step: int, drafts: bool) -> tuple[int, float]:
+        del step
         tokens = sequences * 2 if drafts else sequences
         seconds = tokens / (drafting if drafts else plain) * noise.uniform(0.9, 1.1)
-        switch.observe(sequences, tokens, seconds * (20.0 if noise.random() < 0.01 else 1.0))
-    return drafted / steps
+        return tokens, seconds * (20.0 if noise.random() < 0.01 else 1.0)
+
+    return steps_that_drafted(switch, sequences, steps, outcome) / steps
 
 
 @pytest.mark.parametrize("sequences", [2, 3, 16])
@@ -37,16 +50,13 @@ def test_a_way_that_is_a_little_faster_is_found() -> None:
 
 
 def test_a_time_in_which_all_is_slower_does_not_decide() -> None:
-    switch = Switch()
-    drafted = 0
-    for step in range(20_000):
-        drafts = switch.drafts(8)
-        drafted += drafts
+    def outcome(step: int, drafts: bool) -> tuple[int, float]:
         # For two seconds in five, the machine has other things to do.
         slower = 1.5 if step // 40 % 5 < 2 else 1.0
         tokens = 16 if drafts else 8
-        switch.observe(8, tokens, tokens / (110.0 if drafts else 100.0) * slower)
-    assert drafted > 14_000
+        return tokens, tokens / (110.0 if drafts else 100.0) * slower
+
+    assert steps_that_drafted(Switch(), 8, 20_000, outcome) > 14_000
 
 
 def test_a_change_is_followed_both_ways() -> None:
@@ -91,13 +101,9 @@ def test_a_trial_of_equal_ways_ends() -> None:
 
 
 def test_parts_of_texts_that_gain_nothing_do_not_decide() -> None:
-    switch = Switch()
-    drafted = 0
-    for step in range(20_000):
-        drafts = switch.drafts(4)
-        drafted += drafts
+    def outcome(step: int, drafts: bool) -> tuple[int, float]:
         # Of forty steps, drafts bring much in ten and cost a little in the others.
         gain = 1.9 if step % 40 < 10 else 0.9
-        tokens = int(4 * gain * 10) if drafts else 40
-        switch.observe(4, tokens, 40 / 100.0)
-    assert drafted > 0.9 * 20_000
+        return int(4 * gain * 10) if drafts else 40, 40 / 100.0
+
+    assert steps_that_drafted(Switch(), 4, 20_000, outcome) > 0.9 * 20_000
