@@ -9,10 +9,8 @@
 // 4 KiB on distance hardly matters to few rows, and 8 KiB are better for many.
 constexpr size_t kPrefetchBytes = 8192;
 
-// Where codes shall pass by the larger caches, they wait in the first one, which is small. For few
-// rows only: most steps that verify drafts have no more, and every variant takes time to compile.
+// Where codes shall pass by the larger caches, they wait in the first one, which is small.
 constexpr size_t kPassingBytes = 4096;
-constexpr int kPassingRows = 4;
 
 // How the codes of one block become eight vectors of unsigned bytes.
 template <int kBits>
@@ -291,8 +289,7 @@ static constexpr TileFunction tile_function() {
     if constexpr (is_float_format(kType)) {
         return tile_float<kType, kRows>;
     } else {
-        constexpr bool kPasses = kPassing && kRows <= kPassingRows;
-        return tile_integer<kType, kRows, kFine, kPasses>;
+        return tile_integer<kType, kRows, kFine, kPassing>;
     }
 }
 
