@@ -140,6 +140,19 @@ constexpr bool has_minimum(BlockType type) {
 // Codes above 127.
 constexpr bool is_wide(BlockType type) { return packed_layout(type).offset == 128; }
 
+// Asks for what lies as far behind these bytes of a tile as weights are asked for ahead. Every line
+// of a matrix is asked for once, those of the scales too.
+template <bool kPassing>
+static inline void ask_ahead(const uint8_t* p, size_t bytes) {
+    for (size_t line = 0; line < bytes; line += 64) {
+        if constexpr (kPassing) {
+            prefetch_passing(p + kPassingBytes + line);
+        } else {
+            prefetch(p + kPrefetchBytes + line);
+        }
+    }
+}
+
 // Sum over blocks of d * (scale * dot) + m * (scale * sum). Where the weights or (kFine) the
 // activations have a scale per 16 columns, the two halves of a block are summed apart.
 template <BlockType kType, int kRows, bool kFine, bool kPassing>
@@ -166,6 +179,7 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
     F super_minimum = f_zero();
     for (int b = 0; b < blocks; ++b) {
         if (b % kUnit == 0) {
+            ask_ahead<kPassing>(tile, unit_scale_bytes(kType));
             if constexpr (kSuper) {
                 super_scale = f_from_half(tile);
                 if constexpr (kMinimum || kTwoMinimums) super_minimum = f_from_half(tile + 32);
@@ -174,13 +188,7 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
             codes = tile + unit_scale_bytes(kType);
             tile += unit_bytes(kType);
         }
-        for (size_t line = 0; line < code_bytes(kType); line += 64) {
-            if constexpr (kPassing) {
-                prefetch_passing(codes + kPassingBytes + line);
-            } else {
-                prefetch(codes + kPrefetchBytes + line);
-            }
-        }
+        ask_ahead<kPassing>(codes, code_bytes(kType));
         F d;
         F d_next;
         F minimum;
