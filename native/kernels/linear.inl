@@ -4,13 +4,12 @@
 // rows of the group; four columns of activations are broadcast to all lanes. Integer sums are
 // exact, so only the float sum over blocks has an order, and that is the order of the columns.
 
-// How far ahead of the codes in use the next ones are asked for. The processor's own prefetching
-// keeps up with one row; with four, whose arithmetic fills its window, it fell behind by half. From
-// 4 KiB on distance hardly matters to few rows, and 8 KiB are better for many.
-constexpr size_t kPrefetchBytes = 8192;
-
-// Where codes shall pass by the larger caches, they wait in the first one, which is small.
-constexpr size_t kPassingBytes = 4096;
+// How far ahead of what is in use the weights are asked for. The processor's own prefetching keeps
+// up with one row; with four, whose arithmetic fills its window, it fell behind by half. Where
+// several groups read each tile, the first of them asks for the whole next one. Weights that shall
+// pass by the larger caches wait in the first one, which is small.
+constexpr size_t kAheadBytes = 4096;
+constexpr size_t kAheadOfGroupsBytes = 8192;
 
 // How the codes of one block become eight vectors of unsigned bytes.
 template <int kBits>
@@ -140,15 +139,15 @@ constexpr bool has_minimum(BlockType type) {
 // Codes above 127.
 constexpr bool is_wide(BlockType type) { return packed_layout(type).offset == 128; }
 
-// Asks for what lies as far behind these bytes of a tile as weights are asked for ahead. Every line
-// of a matrix is asked for once, those of the scales too.
+// Asks for what will be in use soon. Every line of a matrix is asked for once, those of the scales,
+// too.
 template <bool kPassing>
-static inline void ask_ahead(const uint8_t* p, size_t bytes) {
+static inline void ask_for(const uint8_t* p, size_t bytes) {
     for (size_t line = 0; line < bytes; line += 64) {
         if constexpr (kPassing) {
-            prefetch_passing(p + kPassingBytes + line);
+            prefetch_passing(p + line);
         } else {
-            prefetch(p + kPrefetchBytes + line);
+            prefetch(p + line);
         }
     }
 }
@@ -156,7 +155,8 @@ static inline void ask_ahead(const uint8_t* p, size_t bytes) {
 // Sum over blocks of d * (scale * dot) + m * (scale * sum). Where the weights or (kFine) the
 // activations have a scale per 16 columns, the two halves of a block are summed apart.
 template <BlockType kType, int kRows, bool kFine, bool kPassing>
-static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group, float* out) {
+static void tile_integer(const uint8_t* tile, int blocks, size_t ahead, const RowGroup& group,
+                         float* out) {
     constexpr PackedLayout kLayout = packed_layout(kType);
     constexpr bool kSuper = kLayout.super_scale_bytes > 0;
     constexpr bool kTwoScales = has_two_scales(kType);
@@ -179,7 +179,7 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
     F super_minimum = f_zero();
     for (int b = 0; b < blocks; ++b) {
         if (b % kUnit == 0) {
-            ask_ahead<kPassing>(tile, unit_scale_bytes(kType));
+            ask_for<kPassing>(tile + ahead, unit_scale_bytes(kType));
             if constexpr (kSuper) {
                 super_scale = f_from_half(tile);
                 if constexpr (kMinimum || kTwoMinimums) super_minimum = f_from_half(tile + 32);
@@ -188,7 +188,7 @@ static void tile_integer(const uint8_t* tile, int blocks, const RowGroup& group,
             codes = tile + unit_scale_bytes(kType);
             tile += unit_bytes(kType);
         }
-        ask_ahead<kPassing>(codes, code_bytes(kType));
+        ask_for<kPassing>(codes + ahead, code_bytes(kType));
         F d;
         F d_next;
         F minimum;
@@ -273,7 +273,7 @@ static inline F load_weights(const uint8_t* p) {
 
 // Float formats: even and odd columns are summed apart, which hides the latency of the additions.
 template <BlockType kType, int kRows>
-static void tile_float(const uint8_t* tile, int blocks, const RowGroup& group, float* out) {
+static void tile_float(const uint8_t* tile, int blocks, size_t, const RowGroup& group, float* out) {
     constexpr size_t kStep = static_cast<size_t>(packed_layout(kType).bits) / 8 * kTileRows;
     const float* values = group.values;
     F even[kRows];
@@ -290,7 +290,8 @@ static void tile_float(const uint8_t* tile, int blocks, const RowGroup& group, f
     for (int m = 0; m < kRows; ++m) f_store(out + m * kTileRows, f_add(even[m], odd[m]));
 }
 
-using TileFunction = void (*)(const uint8_t*, int, const RowGroup&, float*);
+using TileFunction = void (*)(const uint8_t* tile, int blocks, size_t ahead, const RowGroup& group,
+                              float* out);
 
 template <BlockType kType, int kRows, bool kFine, bool kPassing>
 static constexpr TileFunction tile_function() {
@@ -354,6 +355,7 @@ static void linear(const LinearTask& task, int tile_begin, int tile_end) {
     const PackedMatrix& matrix = *task.matrix;
     // A tile that several groups read has to stay for them.
     const bool passing = task.passing && task.group_count == 1;
+    const size_t ahead = task.group_count == 1 ? kAheadBytes : kAheadOfGroupsBytes;
     TileFunction multiply = nullptr;
     TileFunction multiply_up = nullptr;
     int rows = 0;  // that these are for
@@ -368,9 +370,9 @@ static void linear(const LinearTask& task, int tile_begin, int tile_end) {
                     multiply_up = find_tile_function(task.up->type, group, passing);
                 }
             }
-            multiply(tile_data(matrix, tile), matrix.blocks, group, result);
+            multiply(tile_data(matrix, tile), matrix.blocks, ahead, group, result);
             if (task.activation != 0) {
-                multiply_up(tile_data(*task.up, tile), task.up->blocks, group, up_result);
+                multiply_up(tile_data(*task.up, tile), task.up->blocks, ahead, group, up_result);
             }
             for (int m = 0; m < group.rows; ++m) {
                 const size_t row = static_cast<size_t>(group.first_row + m);
