@@ -9,6 +9,7 @@ namespace nextn {
 
 namespace avx512 {
 
+#define NEXTN_MANY_REGISTERS  // 32
 #include "kernels/math.inl"
 #include "kernels/rows.inl"
 // clang-format off: rows.inl comes before the files that use it.

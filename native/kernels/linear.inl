@@ -219,10 +219,13 @@ static void tile_integer(const uint8_t* tile, int blocks, size_t ahead, const Ro
         B w[8];
         load_codes<kType>(codes, w);
         // One set of integer sums, folded after each half where that has scales of its own: two
-        // sets beside the float sums would not fit into the registers. Unrolled by order: from four
-        // rows on GCC kept a loop, and with it the codes in memory, which took a sixth more time.
+        // sets beside the float sums would not fit into the registers. From four rows on GCC keeps
+        // a loop, and with it the codes in memory, where they have to be anyway if registers are
+        // few.
         I dot[kRows];
+#if defined(NEXTN_MANY_REGISTERS)
 #pragma GCC unroll 2
+#endif
         for (int half = 0; half < (kHalves ? 2 : 1); ++half) {
             for (int m = 0; m < kRows; ++m) {
                 if constexpr (kLayout.offset != 0) {
