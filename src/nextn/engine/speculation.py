@@ -9,6 +9,7 @@ from collections.abc import Sequence as Items
 from nextn.cache import CacheFullError, SequenceBlocks
 from nextn.engine.step import Run
 from nextn.speculate import (
+    NO_DRAFT,
     Committed,
     DepthController,
     Draft,
@@ -182,10 +183,12 @@ class Speculation:
 
     def _ask_free(self, wants: Items[Want]) -> list[Draft]:
         """The best draft of the free drafters for each want."""
-        drafts = [Draft() for _ in wants]
+        drafts = [NO_DRAFT] * len(wants)
         for drafter in self._free:
-            for index, draft in enumerate(drafter.propose(wants)):
-                draft = without_forbidden(draft, wants[index])
+            for index, guess in enumerate(drafter.propose(wants)):
+                if not guess.tokens:
+                    continue
+                draft = without_forbidden(guess, wants[index])
                 if draft.tokens and _expected(draft) > _expected(drafts[index]):
                     drafts[index] = draft
         return drafts
@@ -276,24 +279,25 @@ class Speculation:
 
     def _depths(self, decoding: Items[Run], drafts: dict[int, Draft]) -> list[tuple[Run, int]]:
         """How many tokens of each draft to verify."""
-        none = Draft()
         fixed: list[tuple[Run, int]] = []
         automatic: list[Draft] = []
         any_automatic = False
         for run in decoding:
-            draft = drafts.get(run.sequence.id, none)
+            draft = drafts.get(run.sequence.id, NO_DRAFT)
             if run.sequence.request.draft != "auto":
                 if draft.tokens:
                     fixed.append((run, len(draft.tokens)))
-                draft = none
+                draft = NO_DRAFT
             else:
                 any_automatic = True
             automatic.append(draft)
         if not any_automatic:
             return fixed
         load = self._load
-        rows = load.rows + sum(depth for _, depth in fixed)
-        depths = self._depth.choose(automatic, Load(load.sequences, rows, load.context))
+        if fixed:
+            rows = load.rows + sum(depth for _, depth in fixed)
+            load = Load(load.sequences, rows, load.context)
+        depths = self._depth.choose(automatic, load)
         return fixed + [
             (run, depth) for run, depth in zip(decoding, depths, strict=True) if depth > 0
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nextn.speculate.accept import accept
-from nextn.speculate.base import Committed, Draft, Drafter, Want
+from nextn.speculate.base import NO_DRAFT, Committed, Draft, Drafter, Want
 from nextn.speculate.costs import StepTime
 from nextn.speculate.depth import DEFAULT_MAX_DEPTH, DepthController
 from nextn.speculate.draft_costs import DraftTime
@@ -17,6 +17,7 @@ from nextn.speculate.value import Load, Prospect
 
 __all__ = [
     "DEFAULT_MAX_DEPTH",
+    "NO_DRAFT",
     "Committed",
     "DepthController",
     "Draft",

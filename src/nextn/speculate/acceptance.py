@@ -176,20 +176,21 @@ class ChainRecord:
 
 
 class Calibration:
-    """Whether the acceptance that a drafter estimates comes true."""
+    """Whether the acceptance that a drafter estimates comes true.
 
-    __slots__ = ("_expected", "_right")
+    Attributes:
+        factor: what to multiply estimates with.
+    """
+
+    __slots__ = ("_expected", "_right", "factor")
 
     def __init__(self) -> None:
         self._right = _CALIBRATION_PRIOR
         self._expected = _CALIBRATION_PRIOR
+        self.factor = 1.0
 
     def add(self, estimate: float, right: bool) -> None:
         """Compare one estimate with what came."""
         self._right = self._right * _CALIBRATION_MEMORY + right
         self._expected = self._expected * _CALIBRATION_MEMORY + estimate
-
-    @property
-    def factor(self) -> float:
-        """What to multiply estimates with."""
-        return min(max(self._right, 0.1) / max(self._expected, 0.1), _MAX_CALIBRATION)
+        self.factor = min(max(self._right, 0.1) / max(self._expected, 0.1), _MAX_CALIBRATION)

@@ -90,6 +90,10 @@ class Draft:
         return self.tail if self.tail and index >= self.tail_start else self.drafter
 
 
+NO_DRAFT = Draft()
+"""No guess. Drafts are not changed once they are made, so that one is enough."""
+
+
 @dataclass(slots=True)
 class Want:
     """A sequence for which the loop would verify drafted tokens in the coming step.

@@ -216,9 +216,10 @@ class StepCosts:
 
     def added(self, rows: int, context: float, most: int) -> list[float]:
         """What 0, 1, ... `most` further rows add to the cost of a step of so many rows."""
-        base = self.cost(rows)
-        further = context * self._further_key
-        return [self.cost(rows + more) - base + further * more for more in range(most + 1)]
+        known = self._costs
+        costs = [known.get(each) or self.cost(each) for each in range(rows, rows + most + 1)]
+        base, further = costs[0], context * self._further_key
+        return [cost - base + further * more for more, cost in enumerate(costs)]
 
     def _attention(self, rows: int, context: float) -> float:
         return context * (self._first_key + self._further_key * (rows - 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import mul
 
 from nextn.speculate.base import Draft
 
@@ -111,7 +112,7 @@ class DraftCosts:
         solution = [self.call, self.one_pass, self.chain, self.row]
         for _ in range(_SWEEPS):
             for i, row in enumerate(matrix):
-                others = sum(row[j] * solution[j] for j in range(4) if j != i)
+                others = sum(map(mul, row, solution)) - row[i] * solution[i]
                 wanted = vector[i] + _WEIGHT[i] * _ASSUMED[i] - others
                 solution[i] = max(wanted / (row[i] + _WEIGHT[i]), 0.0)
         self.call, self.one_pass, self.chain, self.row = solution

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nextn.sampling.constraint import ConstraintError
-from nextn.speculate.base import Committed, Draft, Want
+from nextn.speculate.base import NO_DRAFT, Committed, Draft, Want
 
 _CHANCE = 0.999
 """A forced token is certain; the rest is left for a text that ends before it."""
@@ -41,11 +41,11 @@ class GrammarDrafter:
 
     def _propose(self, want: Want) -> Draft:
         if want.sampler.constraint is None:
-            return Draft()
+            return NO_DRAFT
         try:
             forced = want.sampler.constraint.after(want.tokens, want.prefix).forced()
         except ConstraintError:  # the choice of the next token reports it
-            return Draft()
+            return NO_DRAFT
         forced = forced[: want.limit]
         return Draft(forced, [_CHANCE] * len(forced), self.name)
 
@@ -61,4 +61,4 @@ def without_forbidden(draft: Draft, want: Want) -> Draft:
         constraint = want.sampler.constraint.after(want.tokens, want.prefix)
         return draft.cut(constraint.allowed(draft.tokens))
     except ConstraintError:  # the choice of the next token reports it
-        return Draft()
+        return NO_DRAFT

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nextn._native import SuffixCounts, SuffixText
-from nextn.speculate.base import Committed, Draft, Want
+from nextn.speculate.base import NO_DRAFT, Committed, Draft, Want
 
 # Match lengths fall into classes, each with the chance that its next token is right that is assumed
 # before anything was counted. (longest length of the class, chance)
@@ -96,5 +96,6 @@ class SuffixDrafter:
         drafts = []
         for want in wants:
             text = self._texts[want.sequence]
-            drafts.append(Draft(*text.draft(want.limit, self._min_match, want.prefix), self.name))
+            guesses, chances = text.draft(want.limit, self._min_match, want.prefix)
+            drafts.append(Draft(guesses, chances, self.name) if guesses else NO_DRAFT)
         return drafts

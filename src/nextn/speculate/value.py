@@ -24,17 +24,17 @@ class Load:
         context: mean number of positions before the rows that decode.
         paced: those of the sequences whose depth is decided by value; how fast the others are
             written says nothing about what a text allows. None for all.
+        pure: whether it has no prompt rows.
     """
 
     sequences: list[int]
     rows: int
     context: float = 0.0
     paced: Collection[int] | None = None
+    pure: bool = field(init=False)
 
-    @property
-    def pure(self) -> bool:
-        """Whether it has no prompt rows."""
-        return self.rows == len(self.sequences)
+    def __post_init__(self) -> None:
+        self.pure = self.rows == len(self.sequences)
 
 
 @dataclass(slots=True)
@@ -112,12 +112,7 @@ class Work:
 
     def added(self, load: Load, rows: float) -> float:
         """What drafted rows add to the cost of the step; between whole numbers, their mean."""
-        base, whole = load.rows, int(rows)
-        cost = self.steps.cost(base + whole, load.context)
-        if rows > whole:
-            more = self.steps.cost(base + whole + 1, load.context)
-            cost += (more - cost) * (rows - whole)
-        return cost - self.steps.cost(base, load.context)
+        return _between(self.steps.added(load.rows, load.context, int(rows) + 1), rows)
 
     def best_drafted(self, load: Load, price: float, chances: Sequence[float]) -> tuple[float, int]:
         """The highest value of the first n tokens of a draft that is made, and n.
@@ -149,6 +144,8 @@ class Work:
             behind: by sequence, rows of catching up that its first token pays for.
         """
         costs = self.drafts
+        most = int(sum(item.rows for item in items)) + 1
+        added = self.steps.added(load.rows, load.context, most)
         best, count = 0.0, 0
         tokens = rows = drafting = 0.0
         depths: dict[int, int] = {}
@@ -164,7 +161,7 @@ class Work:
                 # A pass takes the chains of all sequences that get to it.
                 drafting += item.passes * (costs.chain if depth < deepest else costs.one_pass)
                 deepest = max(deepest, depth + 1)
-            value = tokens - price * (self.added(load, rows) + drafting)
+            value = tokens - price * (_between(added, rows) + drafting)
             if value > best:
                 best, count = value, number
         return best, count
@@ -173,7 +170,8 @@ class Work:
         """The cost of one more pass and row for one of several chains of about these lengths."""
         total, chains, costs = sum(limits), len(limits), self.drafts
         one_pass = (costs.one_pass + costs.chain * (chains - 1)) / chains
-        return one_pass + (self.added(load, total + 1) - self.added(load, total - 1)) / 2
+        added = self.steps.added(load.rows, load.context, total + 1)
+        return one_pass + (added[total + 1] - added[total - 1]) / 2
 
     def cheapest_token(self, max_depth: int, context: float) -> float:
         """The least that a drafted token can cost, by depth, in steps of plain decoding.
@@ -185,3 +183,10 @@ class Work:
         one_pass = min(self.drafts.one_pass, self.drafts.chain)
         cheapest = min(self.added(alone, depth) / depth for depth in range(1, max_depth + 1))
         return (one_pass + cheapest) / self.plain(alone)
+
+
+def _between(values: Sequence[float], index: float) -> float:
+    """What lies between two whole indices, on a straight line."""
+    whole = int(index)
+    value = values[whole]
+    return value if index == whole else value + (values[whole + 1] - value) * (index - whole)
