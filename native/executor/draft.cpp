@@ -45,7 +45,7 @@ struct ChainRows {
 void Executor::draft(const StepRows& rows, const DraftRequest& request, const DraftResult& result) {
     if (!has_head()) throw std::logic_error("[executor] there is no head");
     const Running running(*this);
-    drafted_ = true;
+    steps_since_draft_ = 0;
     const size_t count = request.chains.size();
     std::vector<double> products(count, 1.0);
     std::fill(result.counts, result.counts + count, 0);

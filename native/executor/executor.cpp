@@ -202,9 +202,9 @@ Executor::Running::Running(Executor& executor) : flag_(executor.stepping_) {
 const float* Executor::step(const StepRows& rows) {
     const Running running(*this);
     // The trunk's weights go through the whole cache in every step, and few are found there again.
-    // Those of a head that drafts before every step are, if they are let alone.
-    run(trunk_, rows, drafted_ && head_may_stay_);
-    drafted_ = false;
+    // Those of a head that drafts before most steps are, if they are let alone.
+    run(trunk_, rows, head_may_stay_ && steps_since_draft_ < kLastingSteps);
+    steps_since_draft_ = std::min(steps_since_draft_ + 1, kLastingSteps);
     return trunk_.logits.as<float>();
 }
 

@@ -140,11 +140,14 @@ private:
     size_t head_vocab_ = 0;
     std::vector<int32_t> head_token_ids_;
     Scratch scratch_;
+    // A head that drafted in one of the last steps will do so soon again.
+    static constexpr int kLastingSteps = 4;
+
     uint64_t steps_ = 0;
     std::atomic_flag stepping_ = ATOMIC_FLAG_INIT;
     bool finished_ = false;
     bool head_may_stay_ = false;  // in the third cache, if the trunk's weights pass it by
-    bool drafted_ = false;        // since the last step
+    int steps_since_draft_ = kLastingSteps;
 };
 
 }  // namespace nextn
