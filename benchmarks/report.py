@@ -250,10 +250,11 @@ def scripted(model: str) -> str:
     depths = list(next(iter(results.values()))["speeds"])
     rows: list[Row] = [
         (name, *(f"{result['speeds'][depth]:.2f}" for depth in depths),
-         f"{result['auto_of_best']:.2f}")
+         f"{result['auto_of_best']:.2f}", f"{result['auto_of_best_typical']:.2f}")
         for name, result in results.items()
     ]  # fmt: skip
-    return table(("chance of each token", *depths, "auto / best"), rows)
+    head = ("chance of each token", *depths, "auto / best", "at typical step times")
+    return table(head, rows)
 
 
 def _exists(name: str) -> bool:
