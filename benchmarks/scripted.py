@@ -137,7 +137,7 @@ def write(
 def measure(
     model: nextn.Model, script: str, prompt: list[int], arguments: argparse.Namespace
 ) -> tuple[dict[str, float], dict[str, list[Step]]]:
-    """Median speed of each way, in units of plain decoding, and the steps of its last text."""
+    """Median speed of each way, in units of plain decoding, and the steps of its texts."""
     drafter = ScriptedDrafter(0.0)
     engine = Engine(model.executor, model.tokenizer, drafters=[drafter])
     engine.calibrate()
@@ -152,7 +152,7 @@ def measure(
         drafter.right[position] = uniform[position] < chances
     ways: list[str | int] = ["off", *DEPTHS, "auto"]
     steps: dict[str, list[Step]] = {str(way): [] for way in ways}
-    speeds: dict[str | int, list[float]] = {way: [] for way in ways}
+    speeds: dict[str, list[float]] = {str(way): [] for way in ways}
     order = random.Random(1)
     before = write(engine, drafter, prompt, PLAIN, "off").speed
     for _ in range(arguments.rounds):
@@ -161,10 +161,10 @@ def measure(
             if found.tokens != text:
                 raise RuntimeError("the texts differ")
             after = write(engine, drafter, prompt, PLAIN, "off").speed
-            speeds[way].append(found.speed / statistics.mean((before, after)))
-            steps[str(way)] = found.steps
+            speeds[str(way)].append(found.speed / statistics.mean((before, after)))
+            steps[str(way)] += found.steps
             before = after
-    return {str(way): statistics.median(each) for way, each in speeds.items()}, steps
+    return {way: statistics.median(each) for way, each in speeds.items()}, steps
 
 
 def typical_seconds(scripts: Iterable[dict[str, list[Step]]]) -> dict[int, float]:

@@ -185,10 +185,8 @@ class Speculation:
         """The best draft of the free drafters for each want."""
         drafts = [NO_DRAFT] * len(wants)
         for drafter in self._free:
-            for index, guess in enumerate(drafter.propose(wants)):
-                if not guess.tokens:
-                    continue
-                draft = without_forbidden(guess, wants[index])
+            for index, draft in enumerate(drafter.propose(wants)):
+                draft = without_forbidden(draft, wants[index])
                 if draft.tokens and _expected(draft) > _expected(drafts[index]):
                     drafts[index] = draft
         return drafts
@@ -294,10 +292,8 @@ class Speculation:
         if not any_automatic:
             return fixed
         load = self._load
-        if fixed:
-            rows = load.rows + sum(depth for _, depth in fixed)
-            load = Load(load.sequences, rows, load.context)
-        depths = self._depth.choose(automatic, load)
+        rows = load.rows + sum(depth for _, depth in fixed)
+        depths = self._depth.choose(automatic, Load(load.sequences, rows, load.context))
         return fixed + [
             (run, depth) for run, depth in zip(decoding, depths, strict=True) if depth > 0
         ]

@@ -216,6 +216,7 @@ class StepCosts:
 
     def added(self, rows: int, context: float, most: int) -> list[float]:
         """What 0, 1, ... `most` further rows add to the cost of a step of so many rows."""
+        # As `cost` does, but without a call for each: this is asked several times a step.
         known = self._costs
         costs = [known.get(each) or self.cost(each) for each in range(rows, rows + most + 1)]
         base, further = costs[0], context * self._further_key

@@ -24,17 +24,17 @@ class Load:
         context: mean number of positions before the rows that decode.
         paced: those of the sequences whose depth is decided by value; how fast the others are
             written says nothing about what a text allows. None for all.
-        pure: whether it has no prompt rows.
     """
 
     sequences: list[int]
     rows: int
     context: float = 0.0
     paced: Collection[int] | None = None
-    pure: bool = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.pure = self.rows == len(self.sequences)
+    @property
+    def pure(self) -> bool:
+        """Whether it has no prompt rows."""
+        return self.rows == len(self.sequences)
 
 
 @dataclass(slots=True)
@@ -74,7 +74,7 @@ class Item:
 
     gain: float  # tokens
     index: int  # of the sequence
-    rows: float = 1.0
+    rows: float = 1.0  # at most one
     passes: float = 0.0
 
 
@@ -144,8 +144,7 @@ class Work:
             behind: by sequence, rows of catching up that its first token pays for.
         """
         costs = self.drafts
-        most = int(sum(item.rows for item in items)) + 1
-        added = self.steps.added(load.rows, load.context, most)
+        added = self.steps.added(load.rows, load.context, len(items))
         best, count = 0.0, 0
         tokens = rows = drafting = 0.0
         depths: dict[int, int] = {}
