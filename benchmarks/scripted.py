@@ -78,7 +78,8 @@ class ScriptedDrafter:
         for want in wants:
             tokens: list[int] = []
             product = 1.0
-            while len(tokens) < min(want.limit, MOST) and product >= want.least:
+            # As a head does: the token that falls below the least product is part of the draft.
+            while len(tokens) < min(want.limit, MOST) and product >= min(want.least, 1.0):
                 at = want.position + len(tokens)
                 token = self.text[at] if at < len(self.text) else 0
                 right = at < len(self.text) and self.right[at, len(tokens)]

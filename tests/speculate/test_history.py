@@ -18,7 +18,7 @@ def test_first_tokens_and_later_ones_are_calibrated_apart() -> None:
     for step in range(300):
         # First tokens come true more often than they promise, second ones less.
         part = copied([0.5, 0.8], right=[1, 1, 1, 2, 0][step % 5])
-        history.judge(part.drafts, part.drafted, part.written)
+        history.judge(1, part.drafts, part.drafted, part.written)
     assert history.factor("suffix", later=False) > 1.2
     assert history.factor("suffix", later=True) == pytest.approx(0.25 / 0.8, abs=0.1)
     assert history.factor("head", later=False) == 1.0
@@ -31,11 +31,11 @@ def test_what_is_joined_to_the_guesses_of_another_drafter_is_calibrated_apart() 
     assert history.factor("suffix", later=False, joined=True) == 1.0
     for step in range(300):
         # Alone, what is copied is right as often as it promises; joined, half as often.
-        history.judge([copy], copy, [8, 1] if step % 5 else [1])
-        history.judge([chain], joined, [7, 7, 8] if step % 5 < 2 else [7, 7, 1])
+        history.judge(1, [copy], copy, [8, 1] if step % 5 else [1])
+        history.judge(1, [chain], joined, [7, 7, 8] if step % 5 < 2 else [7, 7, 1])
         # Nothing is known of what follows a wrong guess, or of what had no row.
-        history.judge([chain], joined, [7, 1])
-        history.judge([chain], joined.cut(2), [7, 7, 1])
+        history.judge(1, [chain], joined, [7, 1])
+        history.judge(1, [chain], joined.cut(2), [7, 7, 1])
     assert history.factor("suffix", later=False) == pytest.approx(1.0, abs=0.1)
     assert history.factor("suffix", later=False, joined=True) == pytest.approx(0.5, abs=0.1)
 
@@ -73,3 +73,33 @@ def test_the_pace_of_a_text_alone_does_not_make_time_dearer_for_many() -> None:
         history.count_step([Committed(n, [0], 1) for n in range(1, 5)], 4, 0.8)
     assert history.pace([1, 2, 3, 4]) == pytest.approx(5.0, abs=0.1)
     assert history.pace([1]) == pytest.approx(2.0, abs=0.2)
+
+
+def test_what_was_counted_is_forgotten_when_it_holds_no_more() -> None:
+    history = History()
+
+    def write(sequence: int, right: bool) -> None:
+        draft = Draft([7], [0.8], "head", passes=1)
+        part = Committed(sequence, [0, 7][: 1 + right], 1, draft, int(right), [draft])
+        history.judge(sequence, part.drafts, draft, part.written)
+        history.chains(sequence).add(draft, 1, 1, part.written)
+        history.count_step([part], 1, 1.2)
+
+    for step in range(400):
+        write(1, right=step % 5 > 0)
+        write(2, right=step % 5 > 0)
+    assert history.chains(1).next_right(0) == pytest.approx(0.8, abs=0.1)
+    steady = history.pace([1])
+    for _ in range(10):
+        write(1, right=False)
+    assert not history.knows([1])
+    for _ in range(10):
+        write(1, right=False)
+    assert history.chains(1).next_right(0) < 0.4
+    assert history.pace([1]) < 0.7 * steady
+    # The other text goes on as it was.
+    assert history.chains(2).next_right(0) == pytest.approx(0.8, abs=0.1)
+    assert history.knows([2])
+    # A third one is assumed to be as all are at present.
+    assert history.factor("head", later=False) < 0.7
+    assert history.chains(3).next_right(0) < 0.7

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from nextn.speculate.base import Draft, right_guesses
+from nextn.speculate.change import ChangeDetector
 
 _ENGINE_MEMORY = 1 - 1 / 300
 _SEQUENCE_MEMORY = 1 - 1 / 60
@@ -17,6 +18,9 @@ _ASSUMED_PASSES = 0.95
 _CALIBRATION_PRIOR = 3.0  # tokens that count as having been as expected, at first
 _CALIBRATION_MEMORY = 1 - 1 / 100
 _MAX_CALIBRATION = 1.25
+
+REMAINS = 0.05
+"""What is left of counts when it is noticed that they hold no more."""
 
 _LARGEST_WEIGHT = 1e9  # of a chain, at which all counts are scaled down
 
@@ -68,6 +72,15 @@ class Survival:
             self._survived = [count / one for count in survived]
             self._one = 1.0
 
+    def fade(self, share: float) -> None:
+        """Forget all but a share of what was counted."""
+        self._one /= share
+
+    @property
+    def count(self) -> float:
+        """Chains that were counted; those that fade count less."""
+        return self._reached[0] / self._one if self._reached else 0.0
+
     @property
     def deepest(self) -> int:
         """One more than the depth from which on nothing was counted."""
@@ -111,10 +124,11 @@ class ChainRecord:
         engine: the record of the engine, which is the prior of a sequence's; None for that itself.
     """
 
-    __slots__ = ("_passes", "_right", "_rows", "engine")
+    __slots__ = ("_change", "_passes", "_right", "_rows", "engine")
 
     def __init__(self, engine: ChainRecord | None = None) -> None:
         self.engine = engine
+        self._change = ChangeDetector()
         if engine is None:
             self._right = Survival(_ASSUMED_RIGHT, _ENGINE_PRIOR, _ENGINE_MEMORY)
             self._rows = Survival(_ASSUMED_PASSES, _ENGINE_PRIOR, _ENGINE_MEMORY)
@@ -146,6 +160,24 @@ class ChainRecord:
             record._rows.add(rows, rows_ended)
             record._passes.add(passes, passes < limit)
             record = record.engine
+
+    def has_changed(self, chance: float, right: bool) -> bool:
+        """Whether tokens are right more or less often than before; then old chains count little.
+
+        Args:
+            chance: that was expected of a token, given those before it.
+            right: whether it was.
+        """
+        changed = self._change.add(chance, right)
+        if changed:
+            for survival in (self._right, self._rows, self._passes):
+                survival.fade(REMAINS)
+        return changed
+
+    @property
+    def count(self) -> float:
+        """Chains whose first token was judged; those that fade count less."""
+        return self._right.count
 
     def next_right(self, depth: int) -> float:
         """The chance that the token at this depth may have if those before it are right."""
@@ -194,3 +226,8 @@ class Calibration:
         self._right = self._right * _CALIBRATION_MEMORY + right
         self._expected = self._expected * _CALIBRATION_MEMORY + estimate
         self.factor = min(max(self._right, 0.1) / max(self._expected, 0.1), _MAX_CALIBRATION)
+
+    def fade(self, share: float) -> None:
+        """Forget all but a share of what was compared; the factor stays until the next one."""
+        self._right *= share
+        self._expected *= share

@@ -151,7 +151,7 @@ class DepthController:
             min(limit + (limit > 0), prospect.room, self.max_depth)
             for limit, prospect in zip(limits, prospects, strict=True)
         ]
-        lasting = all(limits) and not self._probed
+        lasting = all(limits) and not self._probed and self._history.knows(load.sequences)
         self._plan = _Plan(load.sequences, limits, least) if lasting else None
         return limits, least
 
@@ -242,7 +242,7 @@ class DepthController:
     def _judge(self, part: Committed, load: Load) -> None:
         """Compare all guesses for one sequence with what was written."""
         written = part.written
-        self._history.judge(part.drafts, part.drafted, written)
+        self._history.judge(part.sequence, part.drafts, part.drafted, written)
         limit = self._limits.get(part.sequence)
         for draft in part.drafts:
             if limit is None or not draft.passes:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from nextn.speculate.acceptance import Calibration, ChainRecord
+from nextn.speculate.acceptance import REMAINS, Calibration, ChainRecord
 from nextn.speculate.base import Committed, Draft, right_guesses
 from nextn.speculate.pace import Pace
 
 _COPYING = 0.5  # chance of a free draft's first token, from which on a text counts as copied
+
+_KNOWN_CHAINS = 8
 
 _FIRST, _LATER, _JOINED = "first", "later", "joined"  # places of a token, see `factor`
 
@@ -36,6 +38,10 @@ class History:
     def __contains__(self, sequence: int) -> bool:
         """Whether the chains of a sequence were asked for."""
         return sequence in self._chains
+
+    def knows(self, sequences: Iterable[int]) -> bool:
+        """Whether so many chains of all these sequences were counted that little will change."""
+        return all(self.chains(sequence).count >= _KNOWN_CHAINS for sequence in sequences)
 
     def close(self, sequence: int) -> None:
         """Forget a sequence; one that is unknown is no error."""
@@ -100,11 +106,16 @@ class History:
             self._copying.discard(sequence)
 
     def judge(
-        self, drafts: Iterable[Draft], verified: Draft | None, written: Sequence[int]
+        self,
+        sequence: int,
+        drafts: Iterable[Draft],
+        verified: Draft | None,
+        written: Sequence[int],
     ) -> None:
         """Compare the chances of guesses for a sequence with what it wrote.
 
         Args:
+            sequence: its id.
             drafts: all that drafters guessed.
             verified: what had rows; the guesses of two drafters may be joined in it.
             written: what the step wrote.
@@ -112,20 +123,35 @@ class History:
         for draft in drafts:
             guesses = zip(draft.tokens, written, draft.acceptance, strict=False)
             for depth, (guess, token, estimate) in enumerate(guesses):
-                self._compare(draft.drafter, _LATER if depth else _FIRST, estimate, guess == token)
-                if guess != token:
+                calibration = self._calibration(draft.drafter, _LATER if depth else _FIRST)
+                right = guess == token
+                if draft.passes:
+                    self._watch(sequence, draft.drafter, estimate * calibration.factor, right)
+                calibration.add(estimate, right)
+                if not right:
                     break
         if verified is not None and verified.tail:
             at = verified.tail_start
             if at < len(written) and right_guesses(verified, written) >= at:
                 right = verified.tokens[at] == written[at]
-                self._compare(verified.tail, _JOINED, verified.acceptance[at], right)
+                self._calibration(verified.tail, _JOINED).add(verified.acceptance[at], right)
 
-    def _compare(self, drafter: str, place: str, estimate: float, right: bool) -> None:
+    def _watch(self, sequence: int, drafter: str, chance: float, right: bool) -> None:
+        """Forget most of what was counted if the drafter's tokens are not as good as they were."""
+        if self.chains(sequence).has_changed(chance, right):
+            for pace in self._paces.get(sequence, {}).values():
+                pace.fade(REMAINS)
+        if self._all_chains.has_changed(chance, right):
+            for pace in self._pace.values():
+                pace.fade(REMAINS)
+            for place in (_FIRST, _LATER):
+                self._calibration(drafter, place).fade(REMAINS)
+
+    def _calibration(self, drafter: str, place: str) -> Calibration:
         calibration = self._calibrations.get((drafter, place))
         if calibration is None:
             calibration = self._calibrations[drafter, place] = Calibration()
-        calibration.add(estimate, right)
+        return calibration
 
     def count_step(self, committed: Iterable[Committed], sequences: int, time: float) -> None:
         """Count a step, which took so many times as long as one of plain decoding.

@@ -7,7 +7,7 @@ _SEQUENCE_MEMORY = 1 - 1 / 40
 _PRIOR = 10.0  # steps
 
 _SHARE = 0.006  # of the time may be lost by tries
-_FIRST = 1.5  # to begin with, in units of the step costs
+_FIRST = 1.0  # to begin with, in units of the step costs
 _MOST = 4.0  # most that can be saved up, if no try costs more
 
 
@@ -31,6 +31,11 @@ class Pace:
         """Count a step: what it wrote, and its time in steps of plain decoding."""
         self._tokens = self._tokens * self._memory + tokens
         self._time = self._time * self._memory + time
+
+    def fade(self, share: float) -> None:
+        """Forget all but a share of what was counted."""
+        self._tokens *= share
+        self._time *= share
 
     @property
     def rate(self) -> float:
