@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,24 @@ def test_one_process_at_a_time_works_in_a_folder(
     with work_folder(tmp_path / "head.gguf.work"):
         assert "another process writes or trains in this folder" in fails(cli, tiny, *command)
     assert cli("train", tiny, *command).exit_code == 0
+
+
+@needs_torch
+def test_texts_of_another_training_are_trained_on_too(
+    cli: RunCli, tiny: Path, prompts: Path, tmp_path: Path
+) -> None:
+    def written(name: str, *more: object) -> int:
+        result = cli("train", tiny, "--prompts", prompts, *SMALL, "--out", tmp_path / name, *more)
+        assert result.exit_code == 0, result.output
+        card = (tmp_path / name).with_suffix(".md").read_text("utf-8")
+        (tokens,) = re.findall(r"texts \| \d+, (\d+) written", card)
+        return int(tokens)
+
+    first, second = written("a.gguf"), written("b.gguf", "--seed=1")
+    work = tmp_path / "a.gguf.work"
+    assert written("b.gguf", "--seed=1", "--overwrite", "--also", work) == first + second
+    again = tiny, "--out", tmp_path / "a.gguf", "--overwrite", "--also", work
+    assert "--also: the texts of --work are trained on anyway" in fails(cli, *again)
 
 
 def fails(cli: RunCli, *arguments: object) -> str:

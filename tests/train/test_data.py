@@ -19,7 +19,7 @@ from nextn.plan import fuse
 from nextn.prompts import Prompt
 from nextn.sampling import SamplingParams
 from nextn.text.tokenizer import load_tokenizer
-from nextn.train.data import write_data
+from nextn.train.data import other_texts, write_data
 from nextn.train.prompter import make_prompter
 from nextn.train.prompts import favour
 from nextn.train.shards import StoredText, TextStore
@@ -196,6 +196,30 @@ def test_other_settings_or_models_are_refused(tiny: Checkpoint, tmp_path: Path) 
     write_tiny_model(tmp_path / "other.gguf", "llama", seed=4)
     with pytest.raises(RequestError, match="made with another trunk_tensors"):
         texts_of(open_checkpoint(tmp_path / "other.gguf"), tmp_path / "a")
+
+
+def test_texts_of_another_training_are_those_that_it_wrote(
+    tiny: Checkpoint, tmp_path: Path
+) -> None:
+    written, _ = texts_of(tiny, tmp_path / "a", seed=7)
+    read = other_texts(tiny, tmp_path / "a")
+    assert all(map(same, read, written))
+    assert len(read) == len(written)
+
+
+def test_texts_of_another_model_or_of_none_are_refused(tiny: Checkpoint, tmp_path: Path) -> None:
+    texts_of(tiny, tmp_path / "a")
+    write_tiny_model(tmp_path / "other.gguf", "llama", seed=4)
+    with pytest.raises(RequestError, match="a: holds texts of another model: other trunk_tensors"):
+        other_texts(open_checkpoint(tmp_path / "other.gguf"), tmp_path / "a")
+    with pytest.raises(RequestError, match="texts: holds no texts of nextn train"):
+        other_texts(tiny, tmp_path)
+    for wrong, why in (("{", "is not JSON"), ("[]", "is no JSON object")):
+        (tmp_path / "a/texts/data.json").write_text(wrong, "utf-8")
+        with pytest.raises(RequestError, match=f"data.json: {why}"):
+            other_texts(tiny, tmp_path / "a")
+        with pytest.raises(RequestError, match=f"data.json: {why}"):
+            texts_of(tiny, tmp_path / "a")
 
 
 def test_a_model_without_template_continues_plain_text(tmp_path: Path) -> None:

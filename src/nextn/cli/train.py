@@ -110,6 +110,15 @@ class _WeightType(click.ParamType[tuple[str, int]]):
 )
 @option(
     _DATA,
+    "--also",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FOLDER",
+    help="Train on the texts of another training of the same model, too: its --work. May be given "
+    "several times.",
+)
+@option(
+    _DATA,
     "--free",
     "free_share",
     type=float,
@@ -281,6 +290,8 @@ def command(name: str | None, model: str | None, **options: Any) -> None:
     out: Path = options["out"]
     work: Path = options["work"] or out.with_name(f"{out.name}.work")
     _check_out(out, options["overwrite"] or options["data_only"])
+    if work.resolve() in (folder.resolve() for folder in options["also"]):
+        raise click.UsageError("--also: the texts of --work are trained on anyway")
     _train(name or model or "", out, work, data, training, options)
 
 
@@ -299,7 +310,7 @@ def _train(
     from nextn.cli.output import say
     from nextn.cli.progress import ProgressDisplay
     from nextn.files import open_checkpoint
-    from nextn.train.data import write_data
+    from nextn.train.data import other_texts, write_data
     from nextn.train.prompts import favour, own_prompts, shipped_prompts
     from nextn.train.work_folder import work_folder
 
@@ -314,6 +325,7 @@ def _train(
         work_folder(work),
         ProgressDisplay(quiet=quiet, counted="tokens", speed=True) as display,
     ):
+        others = [text for folder in options["also"] for text in other_texts(trunk, folder)]
         texts, held_out = write_data(
             trunk,
             prompts,
@@ -329,7 +341,7 @@ def _train(
 
         head = HeadTraining(
             trunk,
-            texts.texts(),
+            [*texts.texts(), *others],
             held_out.texts(),
             training,
             work,

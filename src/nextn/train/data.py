@@ -17,10 +17,11 @@ from nextn.prompts import Prompt
 from nextn.text.tokenizer import load_tokenizer
 from nextn.train.prompter import make_prompter
 from nextn.train.settings import DataSettings
-from nextn.train.shards import TextStore
+from nextn.train.shards import StoredText, TextStore
 from nextn.train.tasks import HeldOutTasks, Tasks
 from nextn.train.writer import TaskSource, Text, Writer
 
+_TEXTS = "texts"
 _SHARD_TOKENS = 1 << 15
 _MOST_PROMPT = 640
 _MAX_ROWS = 256
@@ -70,7 +71,7 @@ def write_data(
     """
     training, held_out = prompts
     identity = {**trunk_identity(trunk), **settings.identity(), "prompts": _digest(prompts)}
-    texts = TextStore(folder / "texts", identity)
+    texts = TextStore(folder / _TEXTS, identity)
     validation = TextStore(folder / "held-out", identity)
     longest = min(
         _MOST_PROMPT + settings.most_written, trunk.integer("{arch}.context_length", minimum=1)
@@ -96,6 +97,25 @@ def write_data(
             "with --prompts"
         )
     return texts, validation
+
+
+def other_texts(trunk: Checkpoint, work: Path) -> list[StoredText]:
+    """The texts that were written for another training of the same model.
+
+    Args:
+        trunk: the model.
+        work: the work folder of that training; it is only read.
+
+    Raises:
+        RequestError: there are no texts in it, or they are of another model.
+    """
+    store = TextStore.existing(work / _TEXTS)
+    different = [
+        name for name, value in trunk_identity(trunk).items() if store.identity.get(name) != value
+    ]
+    if different:
+        raise RequestError(f"{work}: holds texts of another model: other {', '.join(different)}")
+    return store.texts()
 
 
 def _collect(

@@ -54,6 +54,12 @@ class TextStore:
         folder: is made if it is not there.
         identity: what the texts depend on; a folder with another one is refused.
 
+    Attributes:
+        folder: where they are.
+        identity: what they depend on.
+        written: tokens that the trunk wrote.
+        indices: what names the texts that are there.
+
     Raises:
         RequestError: the folder holds texts of another model or of other settings.
         OSError: it cannot be made or read.
@@ -61,12 +67,13 @@ class TextStore:
 
     def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
         self.folder = folder
+        self.identity = identity
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(".*.part"):
             shutil.rmtree(leftover, ignore_errors=True)
         path = folder / _IDENTITY
         if path.exists():
-            found = json.loads(path.read_text("utf-8"))
+            found = _read_identity(path)
             if found != identity:
                 names = sorted(k for k in {*found, *identity} if found.get(k) != identity.get(k))
                 raise RequestError(
@@ -82,6 +89,18 @@ class TextStore:
             for record in _records(shard):
                 self.written += record["length"] - record["written_from"]
                 self.indices.add(record["index"])
+
+    @classmethod
+    def existing(cls, folder: Path) -> TextStore:
+        """A folder that was made before, whatever its identity.
+
+        Raises:
+            RequestError: there is none.
+        """
+        path = folder / _IDENTITY
+        if not path.exists():
+            raise RequestError(f"{folder}: holds no texts of nextn train; there is no {path.name}")
+        return cls(folder, _read_identity(path))
 
     def add(self, texts: Sequence[Text]) -> None:
         """Write a shard.
@@ -128,6 +147,16 @@ class TextStore:
         for shard in sorted(self.folder.glob("shard-*")):
             self._count = max(self._count, int(shard.name.removeprefix("shard-")))
             yield shard
+
+
+def _read_identity(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise RequestError(f"{path}: is not JSON: {error}; remove the folder") from error
+    if not isinstance(found, dict):
+        raise RequestError(f"{path}: is no JSON object; remove the folder")
+    return found
 
 
 def _records(shard: Path) -> list[dict[str, Any]]:
