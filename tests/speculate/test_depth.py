@@ -228,6 +228,32 @@ def test_a_suffix_draft_that_promises_more_than_a_chain_is_not_paid_for() -> Non
     assert controller.plan(load(1), [Prospect(1, 12, 1, strong)])[0] == [0]
 
 
+def test_what_does_not_pay_while_a_text_is_copied_may_pay_right_after_it() -> None:
+    controller = settled(prior_cost, 8)
+    copied = draft_of([0.9] * 7)
+    for _ in range(60):
+        controller.choose([copied], load(1))
+        controller.observe(load(1), 8, 0.0074, [Committed(1, [0] * 8, 1, copied, 7)])
+    copying, other = Prospect(1, 12, 1, draft_of([0.5])), Prospect(1, 12, 1)
+    controller.plan(load(1), [other])  # a sequence that is new is looked at in any case
+    assert controller.plan(load(1), [copying])[0] == [0]
+    assert controller.plan(load(1), [other])[0][0] > 0
+
+
+def test_the_longer_drafts_do_not_pay_the_less_often_they_are_thought_of() -> None:
+    controller = settled(linear(0.9), 8)
+    thought: list[int] = []
+    for step in range(400):
+        before = controller._rest
+        assert controller.plan(load(1), [Prospect(1, 4, 1)])[0] == [0]
+        if not before:
+            thought.append(step)
+        controller.observe(load(1), 1, 0.004, [Committed(1, [0], 1)])
+    rests = [after - before for before, after in itertools.pairwise(thought)]
+    assert rests[:2] == [3, 5]
+    assert rests[-3:] == [33, 33, 33]
+
+
 def test_catching_up_is_part_of_the_costs() -> None:
     assert settled(prior_cost, 8).plan(load(1), [Prospect(1, 4, 1)])[0][0] > 0
     assert settled(prior_cost, 8).plan(load(1), [Prospect(1, 4, 5000, remaining=8)])[0] == [0]

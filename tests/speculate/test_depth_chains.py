@@ -99,7 +99,7 @@ def of_best(chance: Chance) -> float:
     ("chance", "share"),
     [
         (lambda part, index: max(0.9 - 0.1 * index, 0.05), 0.97),
-        (lambda part, index: 0.85, 0.955),
+        (lambda part, index: 0.85, 0.94),
         (lambda part, index: 0.6, 0.97),
         (lambda part, index: 0.3, 0.97),
         (lambda part, index: 0.0, 0.98),

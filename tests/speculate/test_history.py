@@ -96,10 +96,9 @@ def test_what_was_counted_is_forgotten_when_it_holds_no_more() -> None:
     for _ in range(10):
         write(1, right=False)
     assert history.chains(1).next_right(0) < 0.4
-    assert history.pace([1]) < 0.7 * steady
+    assert history.pace([1]) < 0.8 * steady
     # The other text goes on as it was.
     assert history.chains(2).next_right(0) == pytest.approx(0.8, abs=0.1)
     assert history.knows([2])
-    # A third one is assumed to be as all are at present.
-    assert history.factor("head", later=False) < 0.7
-    assert history.chains(3).next_right(0) < 0.7
+    # A third one is assumed to be as most were, whatever became of the first.
+    assert history.chains(3).next_right(0) == pytest.approx(0.8, abs=0.1)

@@ -11,7 +11,7 @@ from nextn.speculate.change import ChangeDetector
 _ENGINE_MEMORY = 1 - 1 / 300
 _SEQUENCE_MEMORY = 1 - 1 / 60
 _ENGINE_PRIOR = 4.0  # weight of what is assumed, in chains
-_SEQUENCE_PRIOR = 4.0  # weight of what the engine counted
+_SEQUENCE_PRIOR = 10.0  # weight of what the engine counted: texts differ less than a few chains do
 _ASSUMED_RIGHT = 0.6
 _ASSUMED_PASSES = 0.95
 
@@ -19,8 +19,8 @@ _CALIBRATION_PRIOR = 3.0  # tokens that count as having been as expected, at fir
 _CALIBRATION_MEMORY = 1 - 1 / 100
 _MAX_CALIBRATION = 1.25
 
-REMAINS = 0.05
-"""What is left of counts when it is noticed that they hold no more."""
+_REMAINS = 0.05  # of counts, when it is noticed that they hold no more
+_CHANGED_PRIOR = 4.0  # weight of what the engine counted, in a sequence that has changed
 
 _LARGEST_WEIGHT = 1e9  # of a chain, at which all counts are scaled down
 
@@ -72,9 +72,10 @@ class Survival:
             self._survived = [count / one for count in survived]
             self._one = 1.0
 
-    def fade(self, share: float) -> None:
-        """Forget all but a share of what was counted."""
-        self._one /= share
+    def begin_anew(self) -> None:
+        """Forget most of what was counted, and believe the prior less: this is no usual case."""
+        self._one /= _REMAINS
+        self._weight = min(self._weight, _CHANGED_PRIOR)
 
     @property
     def count(self) -> float:
@@ -171,7 +172,7 @@ class ChainRecord:
         changed = self._change.add(chance, right)
         if changed:
             for survival in (self._right, self._rows, self._passes):
-                survival.fade(REMAINS)
+                survival.begin_anew()
         return changed
 
     @property
@@ -214,20 +215,19 @@ class Calibration:
         factor: what to multiply estimates with.
     """
 
-    __slots__ = ("_expected", "_right", "factor")
+    __slots__ = ("_change", "_expected", "_right", "factor")
 
     def __init__(self) -> None:
+        self._change = ChangeDetector()
         self._right = _CALIBRATION_PRIOR
         self._expected = _CALIBRATION_PRIOR
         self.factor = 1.0
 
     def add(self, estimate: float, right: bool) -> None:
         """Compare one estimate with what came."""
+        if self._change.add(estimate * self.factor, right):
+            self._right *= _REMAINS
+            self._expected *= _REMAINS
         self._right = self._right * _CALIBRATION_MEMORY + right
         self._expected = self._expected * _CALIBRATION_MEMORY + estimate
         self.factor = min(max(self._right, 0.1) / max(self._expected, 0.1), _MAX_CALIBRATION)
-
-    def fade(self, share: float) -> None:
-        """Forget all but a share of what was compared; the factor stays until the next one."""
-        self._right *= share
-        self._expected *= share

@@ -22,7 +22,7 @@ from statistics import median_low
 PRIOR_SLOPE = 0.12
 """Cost of one more row, in steps of one row, that is assumed until it is measured."""
 
-STALE_STEPS = 256
+STALE_STEPS = 512
 """A cost that was not measured for so many steps is uncertain."""
 
 _HOPE = 0.75  # an uncertain cost may turn out to be lower by this factor

@@ -81,6 +81,7 @@ class DepthController:
         self._allowance = Allowance()
         self._plan: _Plan | None = None
         self._rest = 0  # steps in which `plan` need not look at anything
+        self._resting = 1  # how long the last rest was
         self._costly = ""  # name of the costly drafter
         self._limits: dict[int, int] = {}  # of the chains of this step
         self._drafting = 0.0  # cost of the drafts of this step
@@ -145,6 +146,10 @@ class DepthController:
             index = max(idle, key=lambda index: prospects[index].behind)
             if self._may_probe(load, price, prospects[index], bool(chains)):
                 limits[index] = 1
+            elif not chains and not prospects[index].free.tokens:
+                self._rest = self._resting = min(2 * self._resting, _LONGEST_REST)
+        if chains:
+            self._resting = 1
         least = self._least(load, price, prospects, limits)
         # One more than pays on average: a chain gets there only if its own chances say so.
         limits = [
@@ -346,14 +351,9 @@ class DepthController:
         cost = costs.row * prospect.behind
         cost += costs.chain if joins else costs.call + costs.one_pass
         if allowance.left < cost:
-            if not joins:
-                gain = allowance.share - costs.row
-                steps = (cost - allowance.left) / gain if gain > 0.0 else _LONGEST_REST
-                self._rest = int(min(max(steps, 1.0), _LONGEST_REST))
             return False
         hoped = [Item(_HOPED_ACCEPTANCE**d, 0, 1.0, 1.0) for d in range(1, self.max_depth + 1)]
         if self._work.best(load, price, hoped, [0])[0] <= _MARGIN:
-            self._rest = _LONGEST_REST
             return False
         allowance.spend(cost)
         self._probed.add(prospect.sequence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from nextn.speculate.acceptance import REMAINS, Calibration, ChainRecord
+from nextn.speculate.acceptance import Calibration, ChainRecord
 from nextn.speculate.base import Committed, Draft, right_guesses
 from nextn.speculate.pace import Pace
 
@@ -125,8 +125,11 @@ class History:
             for depth, (guess, token, estimate) in enumerate(guesses):
                 calibration = self._calibration(draft.drafter, _LATER if depth else _FIRST)
                 right = guess == token
-                if draft.passes:
-                    self._watch(sequence, draft.drafter, estimate * calibration.factor, right)
+                if draft.passes and self.chains(sequence).has_changed(
+                    estimate * calibration.factor, right
+                ):
+                    for pace in self._paces.get(sequence, {}).values():
+                        pace.begin_anew()
                 calibration.add(estimate, right)
                 if not right:
                     break
@@ -135,17 +138,6 @@ class History:
             if at < len(written) and right_guesses(verified, written) >= at:
                 right = verified.tokens[at] == written[at]
                 self._calibration(verified.tail, _JOINED).add(verified.acceptance[at], right)
-
-    def _watch(self, sequence: int, drafter: str, chance: float, right: bool) -> None:
-        """Forget most of what was counted if the drafter's tokens are not as good as they were."""
-        if self.chains(sequence).has_changed(chance, right):
-            for pace in self._paces.get(sequence, {}).values():
-                pace.fade(REMAINS)
-        if self._all_chains.has_changed(chance, right):
-            for pace in self._pace.values():
-                pace.fade(REMAINS)
-            for place in (_FIRST, _LATER):
-                self._calibration(drafter, place).fade(REMAINS)
 
     def _calibration(self, drafter: str, place: str) -> Calibration:
         calibration = self._calibrations.get((drafter, place))

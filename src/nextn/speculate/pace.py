@@ -32,10 +32,9 @@ class Pace:
         self._tokens = self._tokens * self._memory + tokens
         self._time = self._time * self._memory + time
 
-    def fade(self, share: float) -> None:
-        """Forget all but a share of what was counted."""
-        self._tokens *= share
-        self._time *= share
+    def begin_anew(self) -> None:
+        """Forget what was counted."""
+        self._tokens = self._time = 0.0
 
     @property
     def rate(self) -> float:
