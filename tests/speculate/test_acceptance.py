@@ -93,7 +93,7 @@ def test_the_outlook_counts_passes_rows_and_right_tokens() -> None:
 
 
 def test_calibration_is_the_ratio_of_right_to_expected() -> None:
-    calibration = Calibration()
+    calibration = Calibration(1.25)
     for step in range(400):
         calibration.add(0.8, step % 5 < 2)
     assert calibration.factor == pytest.approx(0.5, abs=0.05)

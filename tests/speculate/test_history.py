@@ -8,7 +8,15 @@ from nextn.speculate.history import History
 
 def copied(chances: list[float], right: int) -> Committed:
     """A step whose suffix draft had so many right tokens."""
-    draft = Draft([7] * len(chances), chances, "suffix")
+    return _step(Draft([7] * len(chances), chances, "suffix"), right)
+
+
+def foreseen(chances: list[float], right: int) -> Committed:
+    """A step whose chain of the head had so many right tokens."""
+    return _step(Draft([7] * len(chances), chances, "head", len(chances)), right)
+
+
+def _step(draft: Draft, right: int) -> Committed:
     written = [7] * right + [1]
     return Committed(1, [0, *written[:-1]], written[-1], draft, right, [draft])
 
@@ -17,11 +25,32 @@ def test_first_tokens_and_later_ones_are_calibrated_apart() -> None:
     history = History()
     for step in range(300):
         # First tokens come true more often than they promise, second ones less.
-        part = copied([0.5, 0.8], right=[1, 1, 1, 2, 0][step % 5])
+        part = foreseen([0.5, 0.8], right=[1, 1, 1, 2, 0][step % 5])
         history.judge(1, part.drafts, part.drafted, part.written)
-    assert history.factor("suffix", later=False) > 1.2
-    assert history.factor("suffix", later=True) == pytest.approx(0.25 / 0.8, abs=0.1)
-    assert history.factor("head", later=False) == 1.0
+    assert history.factor("head", later=False) > 1.2
+    assert history.factor("head", later=True) == pytest.approx(0.25 / 0.8, abs=0.1)
+    assert history.factor("suffix", later=False) == 1.0
+
+
+def test_what_is_not_tried_any_more_is_trusted_again_little_by_little() -> None:
+    history = History()
+    for _ in range(100):
+        part = foreseen([0.9, 0.9], right=1)
+        history.judge(1, part.drafts, part.drafted, part.written)
+    assert history.factor("head", later=True) < 0.2
+    for _ in range(100):
+        part = foreseen([0.9], right=1)
+        history.judge(1, part.drafts, part.drafted, part.written)
+    assert history.factor("head", later=True) > 0.8
+
+
+def test_a_free_drafter_is_never_trusted_more_than_it_trusts_itself() -> None:
+    history = History()
+    for _ in range(300):
+        part = copied([0.5, 0.8], right=2)
+        history.judge(1, part.drafts, part.drafted, part.written)
+    assert history.factor("suffix", later=False) == 1.0
+    assert history.factor("suffix", later=True) == 1.0
 
 
 def test_what_is_joined_to_the_guesses_of_another_drafter_is_calibrated_apart() -> None:

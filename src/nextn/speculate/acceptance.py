@@ -11,13 +11,13 @@ from nextn.speculate.change import ChangeDetector
 _ENGINE_MEMORY = 1 - 1 / 300
 _SEQUENCE_MEMORY = 1 - 1 / 60
 _ENGINE_PRIOR = 4.0  # weight of what is assumed, in chains
-_SEQUENCE_PRIOR = 10.0  # weight of what the engine counted: texts differ less than a few chains do
+_SEQUENCE_PRIOR = 20.0  # weight of what the engine counted: texts differ less than a few chains do
 _ASSUMED_RIGHT = 0.6
 _ASSUMED_PASSES = 0.95
 
 _CALIBRATION_PRIOR = 3.0  # tokens that count as having been as expected, at first
 _CALIBRATION_MEMORY = 1 - 1 / 100
-_MAX_CALIBRATION = 1.25
+_RELAXED = 1 / 50  # of what a factor differs from 1
 
 _REMAINS = 0.05  # of counts, when it is noticed that they hold no more
 _CHANGED_PRIOR = 4.0  # weight of what the engine counted, in a sequence that has changed
@@ -30,8 +30,8 @@ class Survival:
 
     Args:
         prior: what to assume before much was counted: the survival of a larger group of chains, or
-            a share for depth 0. At each further depth, the estimate of the depth before is assumed,
-            or what lies halfway between that and the group.
+            a share for depth 0. At each further depth, the estimate of the depth before is assumed;
+            in a group, its share at this depth, and half of what the depth before differs from its.
         weight: of the prior, in chains.
         memory: how much of a count is left after the next one.
     """
@@ -104,9 +104,10 @@ class Survival:
         result = []
         weight = self._weight * self._one
         for depth in range(depths):
-            # Halfway between the group at this depth and the depth before it.
             if assumed:
-                last = (last + assumed[depth]) / 2
+                # Half of what the depth before it differs from the group.
+                differs = last - assumed[depth - 1] if depth else 0.0
+                last = min(max(assumed[depth] + differs / 2, 0.0), 1.0)
             if depth < len(self._reached):
                 last = (self._survived[depth] + weight * last) / (self._reached[depth] + weight)
             result.append(last)
@@ -211,13 +212,17 @@ class ChainRecord:
 class Calibration:
     """Whether the acceptance that a drafter estimates comes true.
 
+    Args:
+        most: the largest factor.
+
     Attributes:
         factor: what to multiply estimates with.
     """
 
-    __slots__ = ("_change", "_expected", "_right", "factor")
+    __slots__ = ("_change", "_expected", "_most", "_right", "factor")
 
-    def __init__(self) -> None:
+    def __init__(self, most: float) -> None:
+        self._most = most
         self._change = ChangeDetector()
         self._right = _CALIBRATION_PRIOR
         self._expected = _CALIBRATION_PRIOR
@@ -225,9 +230,22 @@ class Calibration:
 
     def add(self, estimate: float, right: bool) -> None:
         """Compare one estimate with what came."""
-        if self._change.add(estimate * self.factor, right):
-            self._right *= _REMAINS
-            self._expected *= _REMAINS
+        changed = self._change.add(estimate * self.factor, right)
+        if changed and self._expected > _CALIBRATION_PRIOR:
+            # What was found counts no more than what was assumed at first.
+            self._right *= _CALIBRATION_PRIOR / self._expected
+            self._expected = _CALIBRATION_PRIOR
         self._right = self._right * _CALIBRATION_MEMORY + right
         self._expected = self._expected * _CALIBRATION_MEMORY + estimate
-        self.factor = min(max(self._right, 0.1) / max(self._expected, 0.1), _MAX_CALIBRATION)
+        self._update()
+
+    def relax(self) -> None:
+        """Come nearer to what is stated, where an estimate could have been compared and was not.
+
+        Else a factor that is too small for anything to be tried would stay.
+        """
+        self._right += _RELAXED * (self._expected - self._right)
+        self._update()
+
+    def _update(self) -> None:
+        self.factor = min(max(self._right, 0.1) / max(self._expected, 0.1), self._most)

@@ -13,6 +13,11 @@ _COPYING = 0.5  # chance of a free draft's first token, from which on a text cou
 
 _KNOWN_CHAINS = 8
 
+_MOST_OF_COSTLY = 1.25  # largest correction of what a drafter states
+# A free drafter counts what becomes of all its guesses itself. Those that are chosen to be verified
+# may be worse than they look, but not better; and in a long copy a factor counts many times.
+_MOST_OF_FREE = 1.0
+
 _FIRST, _LATER, _JOINED = "first", "later", "joined"  # places of a token, see `factor`
 
 _Kind = tuple[bool, int]
@@ -123,7 +128,8 @@ class History:
         for draft in drafts:
             guesses = zip(draft.tokens, written, draft.acceptance, strict=False)
             for depth, (guess, token, estimate) in enumerate(guesses):
-                calibration = self._calibration(draft.drafter, _LATER if depth else _FIRST)
+                most = _MOST_OF_COSTLY if draft.passes else _MOST_OF_FREE
+                calibration = self._calibration(draft.drafter, _LATER if depth else _FIRST, most)
                 right = guess == token
                 if draft.passes and self.chains(sequence).has_changed(
                     estimate * calibration.factor, right
@@ -133,16 +139,20 @@ class History:
                 calibration.add(estimate, right)
                 if not right:
                     break
+            else:
+                if draft.passes and len(draft.tokens) == 1:
+                    self._calibration(draft.drafter, _LATER, _MOST_OF_COSTLY).relax()
         if verified is not None and verified.tail:
             at = verified.tail_start
             if at < len(written) and right_guesses(verified, written) >= at:
                 right = verified.tokens[at] == written[at]
-                self._calibration(verified.tail, _JOINED).add(verified.acceptance[at], right)
+                calibration = self._calibration(verified.tail, _JOINED, _MOST_OF_FREE)
+                calibration.add(verified.acceptance[at], right)
 
-    def _calibration(self, drafter: str, place: str) -> Calibration:
+    def _calibration(self, drafter: str, place: str, most: float) -> Calibration:
         calibration = self._calibrations.get((drafter, place))
         if calibration is None:
-            calibration = self._calibrations[drafter, place] = Calibration()
+            calibration = self._calibrations[drafter, place] = Calibration(most)
         return calibration
 
     def count_step(self, committed: Iterable[Committed], sequences: int, time: float) -> None:
