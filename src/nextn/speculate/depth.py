@@ -38,13 +38,12 @@ class _Plan:
     steps: int = _PLAN_STEPS
 
     def holds(self, load: Load, prospects: Sequence[Prospect]) -> bool:
-        """Whether it can be used again: for the same sequences, if nobody else has a draft."""
+        """Whether it can be used again, for the same sequences."""
         self.steps -= 1
         return (
             self.steps > 0
             and load.sequences == self.sequences
             and len(prospects) == len(self.limits)
-            and not any(prospect.free.tokens for prospect in prospects)
         )
 
 
@@ -114,7 +113,8 @@ class DepthController:
         if self._rest > 0 or not prospects or self._unsure(load):
             self._rest = max(self._rest - 1, 0)
             return limits, 0.0
-        if self._plan is not None and self._plan.holds(load, prospects):
+        alone = not any(prospect.free.tokens for prospect in prospects)
+        if alone and self._plan is not None and self._plan.holds(load, prospects):
             rooms = [prospect.room for prospect in prospects]
             return list(map(min, self._plan.limits, rooms)), self._plan.least
         price = self._price(load)
@@ -156,8 +156,9 @@ class DepthController:
             min(limit + (limit > 0), prospect.room, self.max_depth)
             for limit, prospect in zip(limits, prospects, strict=True)
         ]
-        lasting = all(limits) and not self._probed and self._history.knows(load.sequences)
-        self._plan = _Plan(load.sequences, limits, least) if lasting else None
+        if alone:  # else the plan before holds on where no other drafter has a guess
+            lasting = all(limits) and not self._probed and self._history.knows(load.sequences)
+            self._plan = _Plan(load.sequences, limits, least) if lasting else None
         return limits, least
 
     def choose(self, drafts: Sequence[Draft], load: Load) -> list[int]:
