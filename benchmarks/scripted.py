@@ -115,11 +115,15 @@ class Text:
 
 
 def write(
-    engine: Engine, drafter: ScriptedDrafter, prompt: list[int], tokens: int, draft: str | int
+    model: nextn.Model, drafter: ScriptedDrafter, prompt: list[int], tokens: int, draft: str | int
 ) -> Text:
-    """Write a text."""
+    """Write a text, with an engine that knows of no other.
+
+    One that found the drafter useless in the text before would draft nothing.
+    """
+    engine = Engine(model.executor, model.tokenizer, drafters=[drafter])
+    engine.calibrate()
     settings = {"draft": draft, "max_tokens": tokens, "temperature": 0.0, "ignore_end": True}
-    engine.cache.reset()
     sequence = engine.submit(request_from_settings(prompt, frozenset(), settings))
     counts = sequence.statistics
     steps = []
@@ -140,9 +144,7 @@ def measure(
 ) -> tuple[dict[str, float], dict[str, list[Step]]]:
     """Median speed of each way, in units of plain decoding, and the steps of its texts."""
     drafter = ScriptedDrafter(0.0)
-    engine = Engine(model.executor, model.tokenizer, drafters=[drafter])
-    engine.calibrate()
-    plain = write(engine, drafter, prompt, arguments.tokens, "off")
+    plain = write(model, drafter, prompt, arguments.tokens, "off")
     text = drafter.text = plain.tokens
     drafter.pass_seconds = arguments.cost / plain.speed
     uniform = np.random.default_rng(1).random((len(text), MOST))
@@ -155,13 +157,13 @@ def measure(
     steps: dict[str, list[Step]] = {str(way): [] for way in ways}
     speeds: dict[str, list[float]] = {str(way): [] for way in ways}
     order = random.Random(1)
-    before = write(engine, drafter, prompt, PLAIN, "off").speed
+    before = write(model, drafter, prompt, PLAIN, "off").speed
     for _ in range(arguments.rounds):
         for way in order.sample(ways, len(ways)):
-            found = write(engine, drafter, prompt, arguments.tokens, way)
+            found = write(model, drafter, prompt, arguments.tokens, way)
             if found.tokens != text:
                 raise RuntimeError("the texts differ")
-            after = write(engine, drafter, prompt, PLAIN, "off").speed
+            after = write(model, drafter, prompt, PLAIN, "off").speed
             speeds[str(way)].append(found.speed / statistics.mean((before, after)))
             steps[str(way)] += found.steps
             before = after
