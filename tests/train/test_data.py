@@ -202,7 +202,10 @@ def test_texts_of_another_training_are_those_that_it_wrote(
     tiny: Checkpoint, tmp_path: Path
 ) -> None:
     written, _ = texts_of(tiny, tmp_path / "a", seed=7)
+    being_written = tmp_path / "a/texts/.shard-00099.part"
+    being_written.mkdir()
     read = other_texts(tiny, tmp_path / "a")
+    assert being_written.exists()
     assert all(map(same, read, written))
     assert len(read) == len(written)
 

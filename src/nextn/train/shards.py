@@ -53,6 +53,7 @@ class TextStore:
     Args:
         folder: is made if it is not there.
         identity: what the texts depend on; a folder with another one is refused.
+        read_only: leave the folder as it is: another process may be writing into it.
 
     Attributes:
         folder: where they are.
@@ -65,12 +66,13 @@ class TextStore:
         OSError: it cannot be made or read.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, identity: dict[str, Any], *, read_only: bool = False) -> None:
         self.folder = folder
         self.identity = identity
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".*.part"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        if not read_only:
+            folder.mkdir(parents=True, exist_ok=True)
+            for leftover in folder.glob(".*.part"):
+                shutil.rmtree(leftover, ignore_errors=True)
         path = folder / _IDENTITY
         if path.exists():
             found = _read_identity(path)
@@ -92,7 +94,7 @@ class TextStore:
 
     @classmethod
     def existing(cls, folder: Path) -> TextStore:
-        """A folder that was made before, whatever its identity.
+        """A folder that was made before, whatever its identity, to be read.
 
         Raises:
             RequestError: there is none.
@@ -100,7 +102,7 @@ class TextStore:
         path = folder / _IDENTITY
         if not path.exists():
             raise RequestError(f"{folder}: holds no texts of nextn train; there is no {path.name}")
-        return cls(folder, _read_identity(path))
+        return cls(folder, _read_identity(path), read_only=True)
 
     def add(self, texts: Sequence[Text]) -> None:
         """Write a shard.
