@@ -29,7 +29,7 @@ def _ngrams(prompt: Prompt, length: int = _LONG) -> Iterator[tuple[str, ...]]:
         yield from (tuple(words[i : i + length]) for i in range(len(words) - length + 1))
 
 
-@pytest.mark.parametrize(("which", "count"), [("evaluation", 24), ("seed", 80)])
+@pytest.mark.parametrize(("which", "count"), [("evaluation", 24), ("seed", 240)])
 def test_every_category_has_its_prompts(which: prompts.PromptSet, count: int) -> None:
     loaded = load(which)
 
