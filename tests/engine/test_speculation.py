@@ -14,6 +14,7 @@ from tests.support.virtual_machine import (
     Acceptance,
     Machine,
     Simulation,
+    changing,
     falling,
     fixed_rate,
     flat,
@@ -32,10 +33,6 @@ MACHINES = list(itertools.product([0.06, 0.1, 0.15], [0.0, 0.05]))
 def best_rate(machine: Machine, script: Acceptance) -> float:
     acceptance = [script(index, 0) for index in DEPTHS]
     return max(fixed_rate(machine, acceptance, depth) for depth in DEPTHS)
-
-
-def changing(first: Acceptance, second: Acceptance, at: int) -> Acceptance:
-    return lambda index, position: (first if position < at else second)(index, position)
 
 
 @pytest.mark.parametrize(("one_pass", "noise"), MACHINES)

@@ -47,6 +47,11 @@ def falling(first: float, by: float) -> Acceptance:
     return lambda index, position: max(first - by * index, 0.0)
 
 
+def changing(first: Acceptance, second: Acceptance, at: int) -> Acceptance:
+    """The first up to a position, the second from there on."""
+    return lambda index, position: (first if position < at else second)(index, position)
+
+
 @dataclass
 class Machine:
     """What things cost, in steps of plain decoding, and what time it is."""

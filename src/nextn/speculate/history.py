@@ -126,22 +126,22 @@ class History:
             written: what the step wrote.
         """
         for draft in drafts:
+            chains = self.chains(sequence) if draft.passes else None
+            most = _MOST_OF_FREE if chains is None else _MOST_OF_COSTLY
             guesses = zip(draft.tokens, written, draft.acceptance, strict=False)
             for depth, (guess, token, estimate) in enumerate(guesses):
-                most = _MOST_OF_COSTLY if draft.passes else _MOST_OF_FREE
                 calibration = self._calibration(draft.drafter, _LATER if depth else _FIRST, most)
                 right = guess == token
-                if draft.passes and self.chains(sequence).has_changed(
-                    estimate * calibration.factor, right
-                ):
+                chance = estimate * calibration.factor
+                if chains is not None and chains.has_changed(chance, right):
                     for pace in self._paces.get(sequence, {}).values():
                         pace.begin_anew()
                 calibration.add(estimate, right)
                 if not right:
                     break
             else:
-                if draft.passes and len(draft.tokens) == 1:
-                    self._calibration(draft.drafter, _LATER, _MOST_OF_COSTLY).relax()
+                if chains is not None and len(draft.tokens) == 1:
+                    self._calibration(draft.drafter, _LATER, most).relax()
         if verified is not None and verified.tail:
             at = verified.tail_start
             if at < len(written) and right_guesses(verified, written) >= at:

@@ -50,14 +50,12 @@ class Allowance:
 
     Attributes:
         left: what may be spent now; below zero when tries cost more than was expected of them.
-        share: what is earned per time.
     """
 
-    __slots__ = ("_most", "left", "share")
+    __slots__ = ("_most", "left")
 
     def __init__(self) -> None:
         self.left = _FIRST
-        self.share = _SHARE
         self._most = _MOST
 
     def save_for(self, cost: float) -> None:
@@ -66,7 +64,7 @@ class Allowance:
 
     def earn(self, time: float) -> None:
         """Earn the share of what plain decoding would have taken."""
-        self.refund(self.share * time)
+        self.refund(_SHARE * time)
 
     def spend(self, time: float) -> None:
         """Pay for a try."""
