@@ -260,6 +260,6 @@ def test_the_head_that_nextn_ships_runs_inside_its_model(
     with open_checkpoint(tmp_path / "with.gguf") as checkpoint:
         found = find_head(checkpoint).found
         assert found is not None
-        assert (found.origin, found.draft_vocabulary) == ("inside", 18_000)
+        assert (found.origin, found.draft_vocabulary) == ("inside", 18_304)
     extract_head(tmp_path / "with.gguf", tmp_path / "head.gguf")
     assert tensors_of(tmp_path / "head.gguf") == tensors_of(shipped)
