@@ -102,4 +102,15 @@ size_t third_cache_bytes() {
     return unit == 'K' ? size << 10 : size;
 }
 
+bool may_pass_caches() {
+#if defined(__x86_64__)
+    // With PREFETCHNTA, AMD's Zen 5 reads as fast as without. Intel's Emerald Rapids, which then
+    // takes lines past its second cache, read weights beyond the third one at 0.5 to 0.9 of the
+    // speed, whether asked for 2 KiB ahead or 16.
+    return __builtin_cpu_is("amd") != 0;
+#else
+    return false;
+#endif
+}
+
 }  // namespace nextn

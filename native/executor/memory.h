@@ -49,4 +49,7 @@ void release_mapped(const uint8_t* begin, const uint8_t* end);
 // Size of the third cache that a core reaches; a usual one if the system does not say.
 size_t third_cache_bytes();
 
+// Whether codes that are read once can pass by the larger caches without loss of speed.
+bool may_pass_caches();
+
 }  // namespace nextn
