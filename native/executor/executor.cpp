@@ -159,8 +159,7 @@ void Executor::finish() {
         data += layer->bytes();
     }
     const size_t cache = third_cache_bytes();
-    head_may_stay_ =
-        may_pass_caches() && head_.weight_bytes < cache && cache < trunk_.weight_bytes;
+    head_may_stay_ = may_pass_caches() && head_.weight_bytes < cache && cache < trunk_.weight_bytes;
     for (Program* program : {&trunk_, &head_}) {
         // Room for the logits of all rows, of which only what is used is ever touched.
         program->logits =
